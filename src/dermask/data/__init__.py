@@ -1,0 +1,1 @@
+"""Labels and photographs in, samples out; never torch."""

@@ -1,0 +1,1 @@
+"""Figures: detections and truth in, numbers out; knows nothing of models."""

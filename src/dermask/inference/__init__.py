@@ -1,0 +1,1 @@
+"""From a photograph to detections, and from detections to files."""

@@ -1,0 +1,1 @@
+"""Transforms, loading, the loop, checkpoints and history of a training run."""
