@@ -61,7 +61,7 @@ class BackboneSettings(Settings):
     fpn_norm: bool = False
     """Batch norm instead of a bias after each pyramid convolution (torchvision's v2)."""
     finest_output_conv: bool = False
-    """Whether P2 gets an output convolution like the others; without it P2 only serves masks, at a tenth of the cost."""
+    """Whether P2 gets an output convolution like the others; without it P2 serves only masks, at less cost."""
 
 
 class RpnSettings(Settings):
@@ -97,9 +97,7 @@ class RpnSettings(Settings):
     @model_validator(mode="after")
     def _one_anchor_size_per_level(self) -> Self:
         if len(self.anchor_sizes) != len(self.levels):
-            raise ValueError(
-                f"anchor_sizes has {len(self.anchor_sizes)} values for {len(self.levels)} levels"
-            )
+            raise ValueError(f"anchor_sizes has {len(self.anchor_sizes)} values for {len(self.levels)} levels")
         if self.negative_iou > self.positive_iou:
             raise ValueError(f"negative_iou {self.negative_iou} is above positive_iou {self.positive_iou}")
         return self
@@ -142,7 +140,7 @@ class MaskHeadSettings(Settings):
     norm: bool = False
     """Batch norm after each of them (torchvision's v2)."""
     finest_level: bool = True
-    """Pool from the finest level whatever the size of the box, for sharp borders; False: the level that fits the box."""
+    """Pool from the finest level, for sharp borders, whatever the size of the box; else from the level that fits."""
     train_rois: Count | None = 4
     """Positive proposals per photograph that train the mask; None takes all that were sampled."""
 
@@ -150,9 +148,7 @@ class MaskHeadSettings(Settings):
     def _resolution_is_reached_by_doubling(self) -> Self:
         ratio = self.resolution / self.pool_size
         if ratio not in (2, 4, 8, 16):
-            raise ValueError(
-                f"resolution {self.resolution} is not 2, 4, 8 or 16 times pool_size {self.pool_size}"
-            )
+            raise ValueError(f"resolution {self.resolution} is not 2, 4, 8 or 16 times pool_size {self.pool_size}")
         return self
 
 
@@ -342,9 +338,7 @@ def preset(name: str) -> ModelSettings:
     try:
         return MODEL_PRESETS[name]
     except KeyError:
-        raise SettingError(
-            f"preset {name!r}", "does not exist", f"choose one of {', '.join(MODEL_PRESETS)}"
-        ) from None
+        raise SettingError(f"preset {name!r}", "does not exist", f"choose one of {', '.join(MODEL_PRESETS)}") from None
 
 
 def override(settings: S, values: Mapping[str, object]) -> S:
@@ -364,9 +358,7 @@ def override(settings: S, values: Mapping[str, object]) -> S:
         for parent in parents:
             child = node.get(parent)
             if not isinstance(child, dict):
-                raise SettingError(
-                    f"setting {name!r}", f"has no part {parent!r}", f"parts here: {', '.join(node)}"
-                )
+                raise SettingError(f"setting {name!r}", f"has no part {parent!r}", f"parts here: {', '.join(node)}")
             node = child
         if leaf not in node:
             raise SettingError(f"setting {name!r}", "does not exist", f"settings here: {', '.join(node)}")

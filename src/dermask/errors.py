@@ -66,9 +66,7 @@ class MissingExtraError(DermaskError, ImportError):
     def __init__(self, feature: str, extra: str) -> None:
         self.feature = feature
         self.extra = extra
-        super().__init__(
-            f'{feature}: needs an optional part; install it with: pip install "dermask[{extra}]"'
-        )
+        super().__init__(f'{feature}: needs an optional part; install it with: pip install "dermask[{extra}]"')
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         return type(self), (self.feature, self.extra)

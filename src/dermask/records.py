@@ -171,9 +171,7 @@ class Detections:
         }
         for name, (found, expected) in shapes.items():
             if found != expected or (name == "mask_probs" and self.mask_probs.ndim != 3):
-                raise ValueError(
-                    f"Detections.{name} has shape {getattr(self, name).shape} for {count} scores"
-                )
+                raise ValueError(f"Detections.{name} has shape {getattr(self, name).shape} for {count} scores")
 
     @classmethod
     def empty(
@@ -199,9 +197,7 @@ class Detections:
         return len(self.scores)
 
     def __iter__(self) -> Iterator[Lesion]:
-        for box, score, label, probs in zip(
-            self.boxes, self.scores, self.labels, self.mask_probs, strict=True
-        ):
+        for box, score, label, probs in zip(self.boxes, self.scores, self.labels, self.mask_probs, strict=True):
             yield Lesion(box, float(score), int(label), self.class_names[int(label) - 1], probs)
 
     def select(self, keep: BoolArray | IntArray) -> Detections:
