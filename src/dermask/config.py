@@ -163,6 +163,8 @@ class ModelSettings(Settings):
     rpn: RpnSettings = RpnSettings()
     box_head: BoxHeadSettings = BoxHeadSettings()
     mask_head: MaskHeadSettings = MaskHeadSettings()
+    roi_aligned: bool = True
+    """Pool all levels in one call, pixel centres at half integers; False repeats torchvision's pooling exactly."""
 
     @model_validator(mode="after")
     def _class_names_are_distinct(self) -> Self:
@@ -173,6 +175,7 @@ class ModelSettings(Settings):
 
 _TORCHVISION_V1 = ModelSettings(
     preset="torchvision_v1",
+    roi_aligned=False,
     image=ImageSettings(min_size=800, max_size=1333),
     backbone=BackboneSettings(name="resnet50", frozen_norm=True, fpn_channels=256, finest_output_conv=True),
     rpn=RpnSettings(
@@ -196,6 +199,7 @@ MODEL_PRESETS: dict[str, ModelSettings] = {
     # ResNet-50-FPN from COCO weights, with the finer mask and as many proposals as lesions need.
     "base": ModelSettings(
         preset="base",
+        roi_aligned=False,  # as the COCO weights were trained
         image=ImageSettings(min_size=512, max_size=512),
         backbone=_TORCHVISION_V1.backbone,
         rpn=_TORCHVISION_V1.rpn.model_copy(
