@@ -1,0 +1,153 @@
+"""What the commands share: where output goes, how options become settings, how data sets are opened.
+
+Results go to stdout, everything else to stderr. Only modules that cost little are imported here, because every
+`dermask --help` pays for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from dermask.config import RunSettings
+    from dermask.data.dataset import Dataset
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+Rule = Literal["primary", "union"]
+
+RESEARCH_USE = "Research use only: dermask outlines lesions; it does not say what a lesion is."
+
+
+class UsageMistake(Exception):
+    """Options that do not go together; exit status 2."""
+
+
+# Options that several commands take. None means "not given": the default lives in dermask.config.
+DataOption = Annotated[
+    Path,
+    typer.Option(help="Labels: COCO or VGG JSON, ISIC folder, or folder of images/ and masks/.", show_default=False),
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Photographs, where they are not beside the labels.", show_default=False)
+]
+PartOption = Annotated[
+    str | None, typer.Option(help="Part of an ISIC folder: Training, Validation, Test_v2.", show_default=False)
+]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without labels that are wrong; say how many.")]
+DeviceOption = Annotated[DeviceName, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+RuleOption = Annotated[
+    Rule, typer.Option(help="The one mask of a photograph: its best-scoring lesion, or all of them together.")
+]
+
+
+def note(text: str) -> None:
+    """Tell the person something that is not a result: to stderr."""
+    typer.echo(text, err=True)
+
+
+def result(text: str) -> None:
+    """Print a result: to stdout."""
+    typer.echo(text)
+
+
+def progress_bar(unit: str) -> Progress:
+    """A progress bar on stderr, silent unless that is a terminal; a context manager."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 photograph`, `2 photographs`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def given(**options: object) -> dict[str, object]:
+    """The options that were given: those that are not None. Double underscores in a name become dots."""
+    return {name.replace("__", "."): value for name, value in options.items() if value is not None}
+
+
+def parse_assignments(assignments: Sequence[str] | None) -> dict[str, object]:
+    """`--set train.epochs=3` as a dictionary.
+
+    Raises:
+        UsageMistake: One has no `=`.
+    """
+    values: dict[str, object] = {}
+    for assignment in assignments or ():
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.strip():
+            raise UsageMistake(f"--set {assignment}: needs a name and a value, as in --set train.epochs=3")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def run_settings(config_file: Path | None, preset: str | None, values: Mapping[str, object]) -> RunSettings:
+    """Settings of a run: defaults, then a TOML file, then the preset, then single values; later ones win.
+
+    Raises:
+        SettingError: An unknown name or a value out of range.
+    """
+    from dermask import config
+
+    settings = config.from_toml(config.RunSettings, config_file) if config_file else config.RunSettings()
+    if preset is not None:
+        settings = settings.model_copy(update={"model": config.preset(preset)})
+    return config.override(settings, values)
+
+
+def open_data(data: Path, *, images: Path | None = None, part: str | None = None, skip_bad: bool = False) -> Dataset:
+    """Open labelled photographs, and say on stderr what was left out.
+
+    Raises:
+        LabelError: The labels are wrong, or there are none.
+    """
+    from dermask.data.formats import open_dataset
+
+    dataset = open_dataset(data, images=images, part=part, skip_bad=skip_bad)
+    if dataset.skipped:
+        for line in dataset.skipped:
+            note(f"skipped: {line}")
+        note(f"{plural(len(dataset.skipped), 'label')} skipped, {plural(len(dataset), 'photograph')} left")
+    return dataset
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute with that many CPU threads; None leaves its own choice. Imports torch."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def require_training(feature: str) -> None:
+    """Check that the part of dermask that trains is installed.
+
+    Raises:
+        MissingExtraError: It is not; names `feature` and the install command.
+    """
+    from importlib.util import find_spec
+
+    from dermask.errors import MissingExtraError
+
+    if any(find_spec(name) is None for name in ("torch", "torchvision", "safetensors")):
+        raise MissingExtraError(feature, "train")

@@ -1,0 +1,111 @@
+"""`dermask predict`: photographs in, a folder of results out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dermask.cli.common import (
+    DeviceOption,
+    RuleOption,
+    ThreadsOption,
+    UsageMistake,
+    given,
+    note,
+    plural,
+    progress_bar,
+    result,
+    set_threads,
+)
+
+if TYPE_CHECKING:
+    from dermask.inference.predict import PredictSummary
+
+
+def predict(
+    photos: Annotated[
+        list[str],
+        typer.Argument(help="Photographs, folders, patterns, or - for stdin: a photograph, or a path per line."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of results.", show_default=False)],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A run's folder or a checkpoint; by default the model that comes along.", show_default=False),
+    ] = None,
+    save: Annotated[str, typer.Option(help="What to write, from overlay,mask,coco,csv.")] = "overlay,mask,coco,csv",
+    score_thresh: Annotated[
+        float | None,
+        typer.Option(help="Lesions below this score are left out, except from COCO results. 0.5.", show_default=False),
+    ] = None,
+    rule: RuleOption = "primary",
+    overlay_side: Annotated[
+        int | None, typer.Option(help="Longest side of an overlay, pixels. 2048.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier results in --output first.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Photographs computed at once.", show_default=False)] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Outline the lesions in photographs.
+
+    \b
+      dermask predict photo.jpg -o outlined
+      dermask predict photos/ more/*.png --model runs/first -o outlined
+      find . -name '*.jpg' | dermask predict - -o outlined
+
+    The folder gets overlays/ID_overlay.png to look at, masks/ID_segmentation.png (0 or 255, the photograph's size, as
+    in the ISIC challenges), coco_results.json and lesions.csv. Run it again and it goes on where it stopped; results of
+    another model are never overwritten unasked. Unreadable photographs are listed and skipped, and the exit status is
+    then 1. Research use only.
+    """
+    from dermask.inference.detector import find_model, load, model_fingerprint
+    from dermask.inference.photographs import collect_photographs
+    from dermask.inference.predict import PredictOptions, predict_photographs
+
+    options = PredictOptions(
+        save=tuple(kind.strip() for kind in save.split(",") if kind.strip()),  # type: ignore[arg-type]  # it checks
+        rule=rule,
+        **given(score_thresh=score_thresh, overlay_side=overlay_side, batch_size=batch_size),  # type: ignore[arg-type]
+    )
+    photographs = collect_photographs(photos, output=output, stdin=_read_stdin() if "-" in photos else None)
+    checkpoint = find_model(model)
+    detector = load(checkpoint, device=device, batch_size=batch_size)
+    set_threads(threads)
+    with progress_bar("photographs") as bar:
+        task = bar.add_task("predict", total=len(photographs))
+        summary = predict_photographs(
+            detector,
+            photographs,
+            output,
+            options,
+            model_id=model_fingerprint(checkpoint),
+            overwrite=overwrite,
+            on_photo=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for line in summary.failures:
+        note(f"skipped: {line}")
+    note(_describe(summary, output))
+    result(str(output))
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin.isatty():
+        raise UsageMistake("- reads a photograph or a list of paths from stdin, but nothing is piped in")
+    data = sys.stdin.buffer.read()
+    if not data.strip():
+        raise UsageMistake("- reads a photograph or a list of paths from stdin, which was empty")
+    return data
+
+
+def _describe(summary: PredictSummary, output: Path) -> str:
+    parts = [f"{plural(summary.done, 'photograph')} outlined, {plural(summary.lesions, 'lesion')} found"]
+    if summary.skipped:
+        parts.append(f"{summary.skipped:,} had results already and were left as they are")
+    if summary.failures:
+        parts.append(f"{len(summary.failures):,} could not be read")
+    return f"{'; '.join(parts)}: {output}"

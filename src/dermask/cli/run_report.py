@@ -1,0 +1,67 @@
+"""What closes a run: its best model judged on photographs it did not learn from, and the page about it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dermask.cli.common import note, progress_bar
+
+if TYPE_CHECKING:
+    from dermask.data.dataset import Dataset
+    from dermask.evaluation.evaluate import Evaluation
+    from dermask.evaluation.photo_masks import PredictedMasks
+    from dermask.inference.detector import Detector
+
+# Photographs handed to the detector at once; also how often the bar moves.
+_AT_ONCE = 8
+
+
+def find_lesions(detector: Detector, dataset: Dataset) -> list[PredictedMasks]:
+    """What the detector finds in each photograph, as compact run lengths, with a progress bar."""
+    from dataclasses import replace
+
+    from dermask.evaluation.evaluate import as_masks
+
+    found: list[PredictedMasks] = []
+    with progress_bar("photographs") as bar:
+        task = bar.add_task("evaluate", total=len(dataset))
+        for start in range(0, len(dataset), _AT_ONCE):
+            part = dataset[start : start + _AT_ONCE]
+            for sample, detections in zip(part, detector.predict([sample.image for sample in part]), strict=True):
+                found.append(as_masks(replace(detections, image_id=sample.image_id)))
+            bar.update(task, completed=len(found))
+    return found
+
+
+def write_report(
+    folder: Path,
+    evaluation: Evaluation,
+    dataset: Dataset,
+    predictions: Sequence[PredictedMasks],
+    *,
+    command: str | None = None,
+) -> Path | None:
+    """Write report.html into a folder, or say on stderr why not; None if the part that writes pages is missing."""
+    from dermask.errors import MissingExtraError
+    from dermask.report.page import write_run_report
+
+    try:
+        return write_run_report(
+            folder,
+            command=command or command_line(),
+            evaluation=evaluation,
+            dataset=dataset,
+            detections=predictions,
+        )
+    except MissingExtraError as error:
+        note(f"no report page: {error}")
+        return None
+
+
+def command_line() -> str:
+    """The command as it was typed, for the page."""
+    return shlex.join(["dermask", *sys.argv[1:]])

@@ -1,0 +1,303 @@
+"""`dermask train`: options in, a run's folder out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dermask.cli.common import (
+    DeviceName,
+    DeviceOption,
+    ImagesOption,
+    PartOption,
+    SkipBadOption,
+    ThreadsOption,
+    UsageMistake,
+    given,
+    note,
+    open_data,
+    parse_assignments,
+    plural,
+    require_training,
+    result,
+    run_settings,
+    set_threads,
+)
+from dermask.errors import LabelError, OutputExistsError, WeightsError
+
+if TYPE_CHECKING:
+    from dermask.config import RunSettings
+    from dermask.data.dataset import Dataset
+    from dermask.training.callbacks import TrainResult
+
+# Of the photographs, when nothing else is said about validation: enough for a stable choice of the best epoch.
+DEFAULT_VAL_FRACTION = 0.2
+
+SOURCES_FILE = "data.json"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a run's photographs and first weights come from; kept in its folder so that `--resume` needs no more."""
+
+    data: str
+    images: str | None = None
+    part: str | None = None
+    val: str | None = None
+    val_images: str | None = None
+    val_part: str | None = None
+    split: str | None = None
+    weights: str | None = None
+    skip_bad: bool = False
+
+
+def train(
+    # The data
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels: COCO or VGG JSON, ISIC folder, or folder of images/ and masks/.", show_default=False
+        ),
+    ] = None,
+    images: ImagesOption = None,
+    part: PartOption = None,
+    val: Annotated[Path | None, typer.Option(help="Labels to validate on.", show_default=False)] = None,
+    val_images: Annotated[Path | None, typer.Option(help="Their photographs.", show_default=False)] = None,
+    val_part: Annotated[
+        str | None, typer.Option(help="Part of the ISIC folder to validate on.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Without --val: training/validation photographs, such as 160/40 or 0.8/0.2. By default "
+            f"{1 - DEFAULT_VAL_FRACTION:g}/{DEFAULT_VAL_FRACTION:g}.",
+            show_default=False,
+        ),
+    ] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Instead of --split: share of validation photographs.", show_default=False)
+    ] = None,
+    skip_bad: SkipBadOption = False,
+    # The run
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder, such as runs/first.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
+    # The settings
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Network: small, base, torchvision_v1 or torchvision_v2.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Start from: imagenet, coco_v1, coco_v2, or a weights file.", show_default=False),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings as TOML.", show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the photographs.", show_default=False)] = None,
+    steps_per_epoch: Annotated[
+        int | None, typer.Option(help="Steps that count as one epoch, instead.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photographs per step.", show_default=False)] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default=False)] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="What is trained: heads, 4+, 3+ or all.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default=False)] = None,
+    augment: Annotated[
+        Literal["none", "default"] | None, typer.Option(help="none turns augmentation off.", show_default=False)
+    ] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any other setting, such as train.patience=5.", show_default=False
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Train a model on your own outlines.
+
+    \b
+      dermask train --data labels.json --images photos/ -o runs/first
+      dermask train --data isic2017 --part Training --val-part Validation -o runs/isic
+      dermask train -o runs/isic --resume
+
+    The folder gets config.toml, history.csv, TensorBoard events, checkpoints/best.safetensors and report.html. Every
+    setting that can be given with --set stands in config.toml; `dermask info --settings` lists them. On several GPUs:
+    `torchrun --nproc-per-node 4 -m dermask train ...`. Research use only.
+    """
+    values = given(
+        train__epochs=epochs,
+        train__steps_per_epoch=steps_per_epoch,
+        train__batch_size=batch_size,
+        train__learning_rate=lr,
+        train__layers=layers,
+        train__seed=seed,
+    ) | parse_assignments(assign)
+    if output is None:
+        raise UsageMistake("train needs -o FOLDER for the run, such as -o runs/first")
+    if val_fraction is not None:
+        if split is not None:
+            raise UsageMistake("--split and --val-fraction say the same thing; give one")
+        if not 0 < val_fraction < 1:
+            raise UsageMistake(f"--val-fraction {val_fraction:g}: must be between 0 and 1")
+        split = f"{1 - val_fraction:g}/{val_fraction:g}"
+    require_training("dermask train")
+    if resume:
+        asked = given(preset=preset, config=config, augment=augment, weights=weights, split=split, val=val) | values
+        sources, settings = _resumed(output, asked)
+    else:
+        if data is None:
+            raise UsageMistake("train needs --data: a label file or a folder of labelled photographs")
+        _refuse_existing_run(output)
+        sources = Sources(
+            data=str(data.resolve()),
+            images=_text(images),
+            part=part,
+            val=_text(val),
+            val_images=_text(val_images),
+            val_part=val_part,
+            split=split,
+            weights=_text(Path(weights)) if weights and Path(weights).exists() else weights,
+            skip_bad=skip_bad,
+        )
+        settings = run_settings(config, preset, values)
+        if augment == "none":
+            from dermask.config import NO_AUGMENTATION
+
+            settings = settings.model_copy(update={"augment": NO_AUGMENTATION})
+    set_threads(threads)
+    run_training(sources, settings, output, resume=resume, device=device)
+    result(str(output))
+
+
+def run_training(
+    sources: Sources, settings: RunSettings, run_dir: Path, *, resume: bool = False, device: DeviceName = "auto"
+) -> TrainResult:
+    """Open the data, build the network, train it; what `dermask train` does once its options are understood."""
+    train_set, val_set = open_sources(sources, seed=settings.train.seed)
+    return train_on(train_set, val_set, settings, run_dir, sources=sources, resume=resume, device=device)
+
+
+def train_on(
+    train_set: Dataset,
+    val_set: Dataset,
+    settings: RunSettings,
+    run_dir: Path,
+    *,
+    sources: Sources,
+    resume: bool = False,
+    device: DeviceName = "auto",
+) -> TrainResult:
+    """Train a network for the classes of `train_set`, telling on stderr how it goes."""
+    from dermask.cli.progress import TrainingProgress
+    from dermask.files import write_text
+    from dermask.models.build import build_model
+    from dermask.models.weights import load_weights
+    from dermask.training.loop import train
+
+    model_settings = settings.model.model_copy(update={"class_names": train_set.class_names})
+    settings = settings.model_copy(update={"model": model_settings})
+    model = build_model(settings.model, seed=settings.train.seed)
+    if sources.weights is not None and not resume:
+        report = load_weights(model, sources.weights)
+        _note_once(str(report))
+    _note_once(f"{plural(len(train_set), 'photograph')} to train on, {len(val_set):,} to validate on")
+    if is_first_process():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(run_dir / SOURCES_FILE, json.dumps(asdict(sources), indent=2) + "\n")
+    with TrainingProgress() as progress:
+        return train(
+            model,
+            settings,
+            train_set,
+            val_set,
+            run_dir,
+            resume=resume,
+            callbacks=(progress,),
+            device=device,
+            from_weights=sources.weights is not None,
+        )
+
+
+def open_sources(sources: Sources, *, seed: int) -> tuple[Dataset, Dataset]:
+    """The training and the validation photographs.
+
+    Raises:
+        LabelError: Labels are wrong, or the two have different classes.
+        UsageMistake: The split is not of the form 160/40.
+    """
+    whole = _open(sources.data, sources.images, sources.part, sources)
+    if sources.val is None and sources.val_part is None:
+        text = sources.split or f"{1 - DEFAULT_VAL_FRACTION:g}/{DEFAULT_VAL_FRACTION:g}"
+        train_set, val_set = whole.split(parse_split(text), seed=seed)
+        return train_set, val_set
+    if sources.split is not None:
+        raise UsageMistake("--split divides --data, so it does not go with --val or --val-part")
+    val_images = sources.val_images or (sources.images if sources.val is None else None)
+    val_set = _open(sources.val or sources.data, val_images, sources.val_part, sources)
+    if val_set.class_names != whole.class_names:
+        raise LabelError(
+            str(sources.val or sources.data),
+            f"has classes {', '.join(val_set.class_names)}, the training labels have {', '.join(whole.class_names)}",
+            "give both the same classes in the same order",
+        )
+    return whole, val_set
+
+
+def parse_split(text: str) -> list[int] | list[float]:
+    """`160/40` as counts, `0.8/0.2` as shares.
+
+    Raises:
+        UsageMistake: Anything else.
+    """
+    parts = text.split("/")
+    try:
+        if len(parts) != 2:
+            raise ValueError
+        return [float(part) for part in parts] if "." in text else [int(part) for part in parts]
+    except ValueError:
+        raise UsageMistake(f"--split {text}: give two counts or two shares, such as 160/40 or 0.8/0.2") from None
+
+
+def _open(data: str, images: str | None, part: str | None, sources: Sources) -> Dataset:
+    return open_data(Path(data), images=None if images is None else Path(images), part=part, skip_bad=sources.skip_bad)
+
+
+def _resumed(run_dir: Path, asked: Mapping[str, object]) -> tuple[Sources, RunSettings]:
+    from dermask.config import RunSettings, from_toml
+
+    if asked:
+        raise UsageMistake(
+            f"--resume goes on with the settings in {run_dir / 'config.toml'}; leave out {', '.join(sorted(asked))}"
+        )
+    path = run_dir / SOURCES_FILE
+    if not path.is_file():
+        raise WeightsError(str(run_dir), "is not a run that can be resumed", "start it without --resume")
+    return Sources(**json.loads(path.read_text(encoding="utf-8"))), from_toml(RunSettings, run_dir / "config.toml")
+
+
+def _refuse_existing_run(run_dir: Path) -> None:
+    if is_first_process() and (run_dir / "config.toml").exists():
+        raise OutputExistsError(str(run_dir), "holds a run already", "go on with it by --resume, or choose another -o")
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks and writes; torchrun starts several that train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _note_once(text: str) -> None:
+    if is_first_process():
+        note(text)
+
+
+def _text(path: Path | None) -> str | None:
+    # Absolute, so that a run resumes from any folder.
+    return None if path is None else str(path.resolve())

@@ -1,0 +1,127 @@
+"""Which photographs a person means by paths, folders, patterns and standard input."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dermask.errors import ImageError, InputError
+
+STDIN = "-"
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+# In a folder these accompany photographs: labels of the ISIC challenges, and our own pictures.
+COMPANION_ENDINGS = ("_segmentation", "_superpixels", "_overlay")
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One input.
+
+    Attributes:
+        file: Its full path, or "-" for a photograph from stdin.
+        source: What to read it from.
+    """
+
+    file: str
+    source: Path | bytes
+
+    @property
+    def stem(self) -> str:
+        """The file's name without folder and suffix."""
+        return self.source.stem if isinstance(self.source, Path) else "stdin"
+
+    def stamp(self) -> str:
+        """Changes when the content changes; for files from size and time, without reading them.
+
+        Raises:
+            ImageError: No such file.
+        """
+        if isinstance(self.source, bytes):
+            return hashlib.sha256(self.source).hexdigest()
+        try:
+            status = self.source.stat()
+        except OSError:
+            raise ImageError(str(self.source), "no such file") from None
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def collect_photographs(inputs: Iterable[str | Path], *, output: Path, stdin: bytes | None = None) -> list[Photo]:
+    """The photographs that paths, folders, glob patterns and "-" stand for, each once, in order.
+
+    Folders are searched with all their subfolders for files named like images, except hidden ones, mask and
+    superpixel files of the ISIC challenges, and `output` itself. A path that does not exist is kept, so that it gets
+    listed among the failures.
+
+    Args:
+        inputs: What was asked for.
+        output: The folder of results.
+        stdin: What came in for "-": one photograph's bytes, or a list of paths, one per line.
+
+    Raises:
+        InputError: There is no photograph at all.
+    """
+    found: dict[str, Photo] = {}
+    for item in inputs:
+        for photo in _expand(str(item), output.resolve(), stdin):
+            found.setdefault(photo.file if photo.file != STDIN else photo.stamp(), photo)
+    if not found:
+        shown = ", ".join(str(item) for item in inputs)
+        raise InputError(shown or "photographs", "holds no photograph", f"give files named {_suffixes()}, or a folder")
+    return list(found.values())
+
+
+def _expand(item: str, output: Path, stdin: bytes | None) -> Iterator[Photo]:
+    if item == STDIN:
+        yield from _from_stdin(stdin or b"", output)
+        return
+    path = Path(item)
+    if path.is_dir():
+        yield from (_photo(child) for child in _photographs_in(path, output))
+    elif not path.exists() and glob.has_magic(item):
+        matches = sorted(glob.glob(item, recursive=True))  # noqa: PTH207 -- Path.glob cannot take absolute patterns
+        for match in matches:
+            yield from _expand(match, output, None) if Path(match).is_dir() else [_photo(Path(match))]
+        if not matches:
+            yield _photo(path)  # listed as missing
+    else:
+        yield _photo(path)
+
+
+def _from_stdin(data: bytes, output: Path) -> Iterator[Photo]:
+    # No image format is valid UTF-8 without a zero byte, and no list of paths is anything else.
+    try:
+        text = data.decode("utf-8")
+        is_list = "\0" not in text
+    except UnicodeDecodeError:
+        is_list = False
+    if not is_list:
+        yield Photo(STDIN, data)
+        return
+    for line in text.splitlines():
+        if line.strip() and line.strip() != STDIN:
+            yield from _expand(line.strip(), output, None)
+
+
+def _photographs_in(folder: Path, output: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != output
+        )
+        for name in sorted(files):
+            path = Path(parent, name)
+            is_companion = path.stem.lower().endswith(COMPANION_ENDINGS)
+            if path.suffix.lower() in PHOTO_SUFFIXES and not is_companion and not name.startswith("."):
+                yield path
+
+
+def _photo(path: Path) -> Photo:
+    return Photo(str(path.resolve()), path)
+
+
+def _suffixes() -> str:
+    return ", ".join(f"*{suffix}" for suffix in sorted(PHOTO_SUFFIXES))
