@@ -1,0 +1,78 @@
+"""Write files whole or not at all, and keep names from label files inside their folder.
+
+A file is written under a temporary name in the folder where it belongs and then renamed, so a reader, or a run killed
+at any moment, meets either the old file or the new one and never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from dermask.errors import InputError
+
+
+def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Replace the file at `path` by `data` in one step; makes the folder if there is none.
+
+    Args:
+        path: Where to write. A file that stands there is replaced, with the permissions a new file gets.
+        data: The whole content.
+
+    Raises:
+        InputError: The folder cannot be made or written to, or the disk is full; what stood there is untouched.
+    """
+    # Short, so that a long name does not pass the file system's limit; hidden, so that listings leave it out.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # the name must not move to the new content before the content is on the disk
+        temporary.replace(path)
+    except OSError as error:
+        _remove_quietly(temporary)
+        reason = error.strerror or str(error)
+        raise InputError(str(path), f"cannot be written: {reason}", "choose another place or make room") from None
+    except BaseException:
+        _remove_quietly(temporary)  # Ctrl-C leaves nothing behind
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, with UTF-8 text; line ends stay as they are in `text`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def safe_join(root: Path, name: str) -> Path:
+    """The path of `name` below `root`, for names that come from files of others.
+
+    The check is on the name alone: links that stand in the folder were put there by its owner and are followed.
+
+    Args:
+        root: The folder that must not be left.
+        name: A relative name; both kinds of slash count as separators when it is checked.
+
+    Raises:
+        InputError: The name is empty, absolute, holds ``..`` or a NUL; says which.
+    """
+    windows = PureWindowsPath(name)  # splits at / and \, and knows drives
+    if not PurePosixPath(name).parts or not windows.parts:
+        problem = "is empty"
+    elif "\0" in name:
+        problem = "holds a NUL character"
+    elif windows.drive or windows.root:
+        problem = "is an absolute path"
+    elif ".." in windows.parts:
+        problem = "leaves its folder through '..'"
+    else:
+        return root / name
+    raise InputError(f"file name {name!r}", problem, f"use a name relative to {root}")
+
+
+def _remove_quietly(path: Path) -> None:
+    with contextlib.suppress(OSError):  # the error that brought us here tells more
+        path.unlink(missing_ok=True)
