@@ -146,7 +146,7 @@ class _BatchMaker:
         self.cache: dict[int, LoadedSample] | None = {} if settings.train.cache_images else None
 
     def __getitem__(self, place: Place) -> tuple[LoadedSample, int]:
-        rng = np.random.default_rng((self.seed, *place[:2]))
+        rng = np.random.default_rng((self.seed, place.epoch, 1 + place.position))  # 0 is the epoch's order
         seed = int(rng.integers(1 << 62))
         if rng.random() < self.augment.mosaic and len(self.dataset) > 1:
             others = rng.integers(len(self.dataset), size=rng.integers(1, 4)).tolist()
@@ -215,7 +215,7 @@ def epoch_order(
     Returns:
         (needed,) int64 in [0, count).
     """
-    rng = np.random.default_rng((seed, epoch))
+    rng = np.random.default_rng((seed, epoch, 0))
     if weights is not None:
         return rng.choice(count, needed, p=weights)
     return np.concatenate([rng.permutation(count) for _ in range(-(-needed // count))])[:needed]
