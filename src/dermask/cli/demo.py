@@ -128,9 +128,8 @@ def demo(
     parts = _draw_scenes(DEMO) if data is None else _open_parts(data, images, part, skip_bad, DEMO)
     page, lines = run_demo(parts, folder, DEMO, weights=weights, source=data, device=device)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    result(
-        "\n".join([*lines, "", f"took {minutes} min {seconds:02d} s", f"outlined photographs: {folder / 'outlined'}"])
-    )
+    result("\n".join(lines))
+    result(f"\ntook {minutes} min {seconds:02d} s\noutlined photographs: {folder / 'outlined'}")
     result(f"report: {page or folder}")
 
 

@@ -22,6 +22,7 @@ from dermask.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from dermask.inference.outputs import Kind
     from dermask.inference.predict import PredictSummary
 
 
@@ -66,7 +67,7 @@ def predict(
     from dermask.inference.predict import PredictOptions, predict_photographs
 
     options = PredictOptions(
-        save=tuple(kind.strip() for kind in save.split(",") if kind.strip()),  # type: ignore[arg-type]  # it checks
+        save=parse_kinds(save),
         rule=rule,
         **given(score_thresh=score_thresh, overlay_side=overlay_side, batch_size=batch_size),  # type: ignore[arg-type]
     )
@@ -91,6 +92,21 @@ def predict(
     result(str(output))
     if summary.failures:
         raise typer.Exit(1)
+
+
+def parse_kinds(text: str) -> tuple[Kind, ...]:
+    """`overlay,csv` as kinds of results.
+
+    Raises:
+        UsageMistake: One is not known, or there is none.
+    """
+    from dermask.inference.outputs import KINDS
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in KINDS]
+    if unknown or not names:
+        raise UsageMistake(f"--save {text}: choose from {','.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in names)
 
 
 def _read_stdin() -> bytes:

@@ -100,14 +100,10 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings as TOML.", show_default=False)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the photographs.", show_default=False)] = None,
-    steps_per_epoch: Annotated[
-        int | None, typer.Option(help="Steps that count as one epoch, instead.", show_default=False)
-    ] = None,
+    steps_per_epoch: Annotated[int | None, typer.Option(help="Steps per epoch.", show_default=False)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Photographs per step.", show_default=False)] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default=False)] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="What is trained: heads, 4+, 3+ or all.", show_default=False)
-    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Trained part: heads, 4+, 3+ or all.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default=False)] = None,
     augment: Annotated[
         Literal["none", "default"] | None, typer.Option(help="none turns augmentation off.", show_default=False)

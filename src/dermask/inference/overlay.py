@@ -46,7 +46,7 @@ class Style:
     def for_size(cls, size: ImageSize) -> Style:
         """Sizes that look alike on a thumbnail and on a 30-megapixel photograph."""
         side = min(size)
-        return cls(line_width=max(1.4, side / 260), font_size=max(11, round(side / 26)))
+        return cls(line_width=max(1.4, side / 260), font_size=max(11, round(side / 32)))
 
 
 def draw_overlay(
@@ -63,7 +63,7 @@ def draw_overlay(
         image: (H, W, 3) uint8 RGB. A smaller or larger copy of the photograph that `detections` is about will do:
             boxes are scaled to it.
         detections: What was found; all of it is drawn, so select first (`detections.above(0.5)`).
-        truth: (M, H, W) bool, labelled lesions to outline in another colour, at the image's size; None draws none.
+        truth: (M, H, W) bool at the image's size, labelled lesions to outline in another colour, dashed.
         show_labels: Whether class and score are written.
         mask_thresh: Mask probability at the outline, in (0, 1).
 
@@ -79,13 +79,13 @@ def draw_overlay(
     detections = scale_detections(detections, size)
     style = Style.for_size(size)
     canvas = image.copy()
-    if truth is not None:
-        rings = [ring for mask in truth for ring in masks.bitmask_to_polygons(mask).parts]
-        draw_rings(canvas, rings, TRUTH_COLOUR, style.line_width * 0.8)
     for lesion in reversed(list(detections)):  # the best last, on top
         colour = _class_colour(lesion.label)
         _draw_dashed_box(canvas, lesion.box, colour, style)
         draw_rings(canvas, mask_rings(lesion.box, lesion.mask_probs, mask_thresh), colour, style.line_width)
+    if truth is not None:  # on top and dashed, so that both lines show where they agree
+        rings = [ring for mask in truth for ring in masks.bitmask_to_polygons(mask).parts]
+        draw_rings(canvas, rings, TRUTH_COLOUR, 0.8 * style.line_width, dash=8 * style.line_width)
     if show_labels and len(detections):
         canvas = _draw_labels(canvas, detections, style)
     return canvas
@@ -130,7 +130,9 @@ def _class_colour(label: int) -> Colour:
     return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
 
 
-def draw_rings(canvas: ByteArray, rings: Iterable[Points], colour: Colour, width: float) -> None:
+def draw_rings(
+    canvas: ByteArray, rings: Iterable[Points], colour: Colour, width: float, *, dash: float | None = None
+) -> None:
     """Draw closed rings onto an image, in place: a dark casing below a bright line, both with smooth edges.
 
     Args:
@@ -138,11 +140,14 @@ def draw_rings(canvas: ByteArray, rings: Iterable[Points], colour: Colour, width
         rings: Each (K, 2) xy in pixels; the first point may be repeated at the end.
         colour: Of the bright line.
         width: Of the bright line, pixels.
+        dash: Length of dashes and of the gaps between them, pixels; None draws the line whole.
     """
-    rings = [ring for ring in rings if len(ring) > 1]
-    if not rings:
+    lines = [np.concatenate([ring, ring[:2]]) for ring in rings if len(ring) > 1]  # closed, with a clean last corner
+    if dash is not None:
+        lines = [piece for line in lines for piece in _cut_into_dashes(line, dash)]
+    if not lines:
         return
-    points = np.concatenate(rings)
+    points = np.concatenate(lines)
     margin = 2 * width + 2
     height, canvas_width = canvas.shape[:2]
     left, top = (max(0, int(value - margin)) for value in points.min(axis=0))
@@ -150,22 +155,36 @@ def draw_rings(canvas: ByteArray, rings: Iterable[Points], colour: Colour, width
     window = canvas[top : min(bottom, height), left : min(right, canvas_width)]
     if window.size == 0:
         return
-    shifted = [ring - (left, top) for ring in rings]
+    shifted = [line - (left, top) for line in lines]
     _blend(window, _coverage(shifted, window.shape[:2], 1.9 * width), CASING_COLOUR, 0.75)
     _blend(window, _coverage(shifted, window.shape[:2], width), colour, 1.0)
 
 
-def _coverage(rings: Sequence[Points], shape: Sequence[int], width: float) -> ByteArray:
-    """(H, W) uint8: how much of each pixel a closed line covers, from a drawing several times as large."""
+def _cut_into_dashes(line: Points, dash: float) -> list[Points]:
+    """Every other piece of a line, each about `dash` long."""
+    steps = np.hypot(*np.diff(line, axis=0).T)
+    distance = np.concatenate([[0.0], np.cumsum(steps)])
+    count = max(1, round(distance[-1] / (2 * dash)))  # a whole number of dashes and gaps, so that the ends meet
+    length = distance[-1] / (2 * count)
+    pieces = []
+    for start in np.arange(count) * 2 * length:
+        inside = (distance > start) & (distance < start + length)
+        at = np.concatenate([[start], distance[inside], [start + length]])
+        pieces.append(np.stack([np.interp(at, distance, line[:, axis]) for axis in (0, 1)], axis=1))
+    return pieces
+
+
+def _coverage(lines: Sequence[Points], shape: Sequence[int], width: float) -> ByteArray:
+    """(H, W) uint8: how much of each pixel the lines cover, from a drawing several times as large."""
     height, canvas_width = shape
     # Wide lines on large photographs look smooth as they are; the drawing stays below some 50 million pixels.
     factor = 4 if max(shape) <= 1000 else 3 if max(shape) <= 2400 else 1
     drawing = Image.new("L", (canvas_width * factor, height * factor))
     pen = ImageDraw.Draw(drawing)
     pixels = max(1, round(width * factor))
-    for ring in rings:
-        closed = np.concatenate([ring, ring[:2]]) * factor - 0.5  # pillow's integer points are pixel centres
-        pen.line([(x, y) for x, y in closed.tolist()], fill=255, width=pixels, joint="curve")
+    for line in lines:
+        centres = line * factor - 0.5  # pillow's whole numbers are pixel centres
+        pen.line([(x, y) for x, y in centres.tolist()], fill=255, width=pixels, joint="curve")
     return np.asarray(drawing.reduce(factor) if factor > 1 else drawing)
 
 
@@ -226,7 +245,8 @@ class _LayoutMap:
         self.scale = min(1.0, _LAYOUT_SIDE / max(detections.size))
         small = ImageSize(*(max(1, round(side * self.scale)) for side in detections.size))
         scaled = scale_detections(detections, small)
-        self.map = masks.paste_masks(scaled.boxes, scaled.mask_probs, small).any(axis=0).astype(np.float32)
+        pasted = masks.paste_masks(scaled.boxes, scaled.mask_probs, small)
+        self.map = np.asarray(pasted.any(axis=0), np.float32)
 
     def find_place(self, box: FloatArray, plate: ImageSize, *, gap: int) -> tuple[int, int]:
         """The first place, in order of liking, that covers nothing; else the one that covers least."""
@@ -256,7 +276,7 @@ class _LayoutMap:
         window = self._window(x, y, plate)
         return float(window.mean()) if window.size else 0.0
 
-    def _window(self, x: int, y: int, plate: ImageSize) -> NDArray[np.float32]:
+    def _window(self, x: int, y: int, plate: ImageSize) -> FloatArray:
         top, left = int(y * self.scale), int(x * self.scale)
         bottom = int(np.ceil((y + plate.height) * self.scale))
         right = int(np.ceil((x + plate.width) * self.scale))

@@ -48,9 +48,6 @@ class PredictOptions:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        for kind in self.save:
-            if kind not in KINDS:
-                raise SettingError(f"save {kind!r}", "is not known", f"choose from {', '.join(KINDS)}")
         if not 0 <= self.score_thresh <= 1:
             raise SettingError(f"score_thresh {self.score_thresh:g}", "must be between 0 and 1")
         for name in ("overlay_side", "batch_size"):
