@@ -115,47 +115,20 @@ def _read_run_lengths(outline: Mapping[str, Any], size: ImageSize, item: str) ->
             f"segmentation has size {checks.show(stated)}, the photograph [{size.height}, {size.width}]",
             "save masks at the photograph's own size",
         )
-    if isinstance(counts, list):
-        runs = checks.as_numbers(counts, "counts", item)
-        if runs.sum() != size.height * size.width or (runs < 0).any():
-            raise LabelError(
-                item, f"counts add up to {runs.sum():.0f} of {size.height * size.width} pixels", "save the mask again"
-            )
-        packed = mask_api.frPyObjects({"size": list(size), "counts": [int(run) for run in runs]}, *size)
-        return Rle(packed["counts"], size)
-    if not isinstance(counts, str):
-        raise LabelError(item, f"counts {checks.show(counts)} are no run lengths", "save the mask again")
-    if _covered_pixels(counts) != size.height * size.width:
+    if isinstance(counts, str):
+        encoded = counts.encode(errors="surrogatepass")
+        runs = checks.run_lengths(encoded, item)
+    else:
+        encoded = b""
+        runs = [
+            -1 if (whole := checks.as_whole(run)) is None else whole for run in checks.as_list(outline, "counts", item)
+        ]
+    if min(runs, default=-1) < 0 or sum(runs) != size.height * size.width:
         # Checked before COCO's C code sees it, which would read and write past the mask's end.
         raise LabelError(item, "counts do not add up to the photograph's pixels", "save the mask again")
-    return Rle(counts.encode("ascii"), size)
-
-
-def _covered_pixels(counts: str) -> int | None:
-    """Sum of the run lengths in COCO's compressed text; None where it is not such a text.
-
-    The code: 5 bits per character from the lowest, offset by 48, bit 5 set where more follow, sign in the last
-    character's bit 4; from the fourth run on, the difference to the run two before (cocoapi, maskApi.c).
-    """
-    runs: list[int] = []
-    value, shift = 0, 0
-    for character in counts:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 60:
-            return None
-        value |= (code & 0x1F) << shift
-        shift += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:
-            value -= 1 << shift
-        if len(runs) > 2:
-            value += runs[-2]
-        if value < 0:
-            return None
-        runs.append(value)
-        value, shift = 0, 0
-    return None if shift else sum(runs)
+    if not encoded:
+        encoded = mask_api.frPyObjects({"size": list(size), "counts": runs}, *size)["counts"]
+    return Rle(encoded, size)
 
 
 def _read_box(record: Mapping[str, Any], rle: Rle, item: str) -> FloatArray:
