@@ -141,7 +141,7 @@ class MaskHeadSettings(Settings):
     """Batch norm after each of them (torchvision's v2)."""
     finest_level: bool = True
     """Pool from the finest level, for sharp borders, whatever the size of the box; else from the level that fits."""
-    train_rois: Count | None = 4
+    train_rois: Count | None = 2
     """Positive proposals per photograph that train the mask; None takes all that were sampled."""
 
     @model_validator(mode="after")
@@ -236,7 +236,7 @@ class AugmentSettings(Settings):
     """Probability of a turn by 90, 180 or 270 degrees."""
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
     """Largest free rotation to either side, degrees."""
-    scale_range: tuple[Positive, Positive] = (0.7, 1.4)
+    scale_range: tuple[Positive, Positive] = (0.5, 1.5)
     """Zoom, drawn evenly on a log scale."""
     shift: Fraction = 0.1
     """Largest shift, as a share of the side."""
