@@ -83,7 +83,8 @@ def _restore_corners(ring: Ring, *, everywhere: bool) -> Ring:
 
 def _drop_collinear(ring: Ring) -> Ring:
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
-    return ring[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    return np.asarray(ring[turns], np.float64)
 
 
 def _simplify(ring: Ring, tolerance: float) -> Ring:

@@ -133,6 +133,8 @@ def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str 
         ImageError: As `read_image`, as far as the header tells.
     """
     with _opened(source, name, max_pixels) as (image, _):
+        if isinstance(image, PngImagePlugin.PngImageFile) and _has_late_metadata(image.fp):
+            image.load()  # the orientation stands behind the pixels, and only loading gets there
         width, height = _stored_size(image)
         return ImageSize(width, height) if _orientation(image) in _SIDEWAYS else ImageSize(height, width)
 
@@ -183,9 +185,9 @@ def _decode(
     with _opened(source, name, max_pixels) as (image, item):
         if target_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
             image.draft(None, (max(target_side, 1), max(target_side, 1)))
+        image.load()
         # A TIFF is turned upright by Pillow when it is loaded; everything else is turned here.
         orientation = 1 if isinstance(image, TiffImagePlugin.TiffImageFile) else _orientation(image)
-        image.load()
         upright = _to_rgb(image, background, item)
         return upright.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else upright
 
@@ -280,10 +282,25 @@ def _check_pixels(size: tuple[int, int] | None, max_pixels: int, item: str) -> N
         raise ImageError(item, problem, f"shrink it to at most {max_pixels / 1e6:g} million")
 
 
+def _has_late_metadata(file: Any) -> bool:
+    """Whether a PNG has text or EXIF chunks behind its pixels; the file is left where it was."""
+    position = file.tell()
+    file.seek(8)
+    seen_pixels = found = False
+    while not found and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        seen_pixels |= kind == b"IDAT"
+        found = seen_pixels and kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+        file.seek(length + 4, io.SEEK_CUR)  # the content and its checksum
+    file.seek(position)
+    return found
+
+
 def _orientation(image: Any) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG)
+        # Not a PNG's own getexif(), which decodes all pixels to look behind them.
+        value = Image.Image.getexif(image).get(_ORIENTATION_TAG)
     except Exception:  # a photograph with broken EXIF data is still a photograph
         return 1
     return value if isinstance(value, int) and value in _TRANSPOSE else 1

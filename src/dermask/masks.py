@@ -173,8 +173,8 @@ def paste_masks(
     Source:
         Sub-pixel pasting: detectron2's notes on compatibility, "mask pasting"; snapped: torchvision's `roi_heads`.
     """
-    dtype: type[np.float32] | type[np.bool_] = np.float32 if threshold is None else np.bool_
-    pasted: BoolArray | FloatArray = np.zeros((len(boxes), *size), dtype)
+    shape = (len(boxes), *size)
+    pasted: BoolArray | FloatArray = np.zeros(shape, np.float32) if threshold is None else np.zeros(shape, np.bool_)
     for canvas, box, probs in zip(pasted, boxes, mask_probs, strict=True):
         window = _paste_window(box, probs, size, snap=snap)
         if window is not None:
