@@ -101,15 +101,19 @@ def parse_assignments(assignments: Sequence[str] | None) -> dict[str, object]:
     return values
 
 
-def run_settings(config_file: Path | None, preset: str | None, values: Mapping[str, object]) -> RunSettings:
-    """Settings of a run: defaults, then a TOML file, then the preset, then single values; later ones win.
+def run_settings(
+    config_file: Path | None, preset: str | None, values: Mapping[str, object], *, base: RunSettings | None = None
+) -> RunSettings:
+    """Settings of a run: `base` or the defaults, then a TOML file, the preset, single values; later ones win.
 
     Raises:
         SettingError: An unknown name or a value out of range.
     """
     from dermask import config
 
-    settings = config.from_toml(config.RunSettings, config_file) if config_file else config.RunSettings()
+    settings = base or config.RunSettings()
+    if config_file is not None:
+        settings = config.from_toml(config.RunSettings, config_file)
     if preset is not None:
         settings = settings.model_copy(update={"model": config.preset(preset)})
     return config.override(settings, values)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dermask.cli.common import note, progress_bar
+from dermask.cli.common import DeviceName, note, progress_bar
 
 if TYPE_CHECKING:
     from dermask.data.dataset import Dataset
@@ -35,6 +35,20 @@ def find_lesions(detector: Detector, dataset: Dataset) -> list[PredictedMasks]:
                 found.append(as_masks(replace(detections, image_id=sample.image_id)))
             bar.update(task, completed=len(found))
     return found
+
+
+def report_on_validation(run_dir: Path, val_set: Dataset, *, device: DeviceName) -> None:
+    """Judge a run's best checkpoint on its validation photographs and write figures and page into its folder."""
+    from dermask.evaluation.evaluate import evaluate
+    from dermask.inference.detector import load
+
+    predictions = find_lesions(load(run_dir, device=device), val_set)
+    evaluation = evaluate(predictions, val_set)
+    evaluation.save(run_dir)
+    page = write_report(run_dir, evaluation, val_set, predictions)
+    note(f"validation photographs: Jaccard {evaluation.figures.jaccard:.4f}, mask AP {evaluation.coco.mask.ap:.4f}")
+    if page is not None:
+        note(f"report: {page}")
 
 
 def write_report(

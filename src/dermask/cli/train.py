@@ -128,6 +128,10 @@ def train(
     setting that can be given with --set stands in config.toml; `dermask info --settings` lists them. On several GPUs:
     `torchrun --nproc-per-node 4 -m dermask train ...`. Research use only.
     """
+    if output is None:
+        raise UsageMistake("train needs -o FOLDER for the run, such as -o runs/first")
+    if data is None and not resume:
+        raise UsageMistake("train needs --data: a label file or a folder of labelled photographs")
     values = given(
         train__epochs=epochs,
         train__steps_per_epoch=steps_per_epoch,
@@ -136,49 +140,45 @@ def train(
         train__layers=layers,
         train__seed=seed,
     ) | parse_assignments(assign)
-    if output is None:
-        raise UsageMistake("train needs -o FOLDER for the run, such as -o runs/first")
-    if val_fraction is not None:
-        if split is not None:
-            raise UsageMistake("--split and --val-fraction say the same thing; give one")
-        if not 0 < val_fraction < 1:
-            raise UsageMistake(f"--val-fraction {val_fraction:g}: must be between 0 and 1")
-        split = f"{1 - val_fraction:g}/{val_fraction:g}"
+    asked = given(
+        data=_text(data),
+        images=_text(images),
+        part=part,
+        val=_text(val),
+        val_images=_text(val_images),
+        val_part=val_part,
+        split=_split_text(split, val_fraction),
+        weights=_text(Path(weights)) if weights and Path(weights).exists() else weights,
+        skip_bad=skip_bad or None,
+    )
     require_training("dermask train")
     if resume:
-        asked = given(preset=preset, config=config, augment=augment, weights=weights, split=split, val=val) | values
-        sources, settings = _resumed(output, asked)
+        sources, base = _find_run(output, asked)
     else:
-        if data is None:
-            raise UsageMistake("train needs --data: a label file or a folder of labelled photographs")
         _refuse_existing_run(output)
-        sources = Sources(
-            data=str(data.resolve()),
-            images=_text(images),
-            part=part,
-            val=_text(val),
-            val_images=_text(val_images),
-            val_part=val_part,
-            split=split,
-            weights=_text(Path(weights)) if weights and Path(weights).exists() else weights,
-            skip_bad=skip_bad,
-        )
-        settings = run_settings(config, preset, values)
-        if augment == "none":
-            from dermask.config import NO_AUGMENTATION
+        sources, base = Sources(**asked), None  # type: ignore[arg-type]
+    settings = run_settings(config, preset, values, base=base)
+    if augment == "none":
+        from dermask.config import NO_AUGMENTATION
 
-            settings = settings.model_copy(update={"augment": NO_AUGMENTATION})
+        settings = settings.model_copy(update={"augment": NO_AUGMENTATION})
     set_threads(threads)
     run_training(sources, settings, output, resume=resume, device=device)
-    result(str(output))
+    if is_first_process():
+        result(str(output))
 
 
 def run_training(
     sources: Sources, settings: RunSettings, run_dir: Path, *, resume: bool = False, device: DeviceName = "auto"
 ) -> TrainResult:
-    """Open the data, build the network, train it; what `dermask train` does once its options are understood."""
+    """Open the data, train, write the page; what `dermask train` does once its options are understood."""
+    from dermask.cli.run_report import report_on_validation
+
     train_set, val_set = open_sources(sources, seed=settings.train.seed)
-    return train_on(train_set, val_set, settings, run_dir, sources=sources, resume=resume, device=device)
+    outcome = train_on(train_set, val_set, settings, run_dir, sources=sources, resume=resume, device=device)
+    if is_first_process():
+        report_on_validation(run_dir, val_set, device=device)
+    return outcome
 
 
 def train_on(
@@ -205,8 +205,7 @@ def train_on(
         report = load_weights(model, sources.weights)
         _note_once(str(report))
     _note_once(f"{plural(len(train_set), 'photograph')} to train on, {len(val_set):,} to validate on")
-    if is_first_process():
-        run_dir.mkdir(parents=True, exist_ok=True)
+    if is_first_process() and not resume:
         write_text(run_dir / SOURCES_FILE, json.dumps(asdict(sources), indent=2) + "\n")
     with TrainingProgress() as progress:
         return train(
@@ -266,17 +265,26 @@ def _open(data: str, images: str | None, part: str | None, sources: Sources) -> 
     return open_data(Path(data), images=None if images is None else Path(images), part=part, skip_bad=sources.skip_bad)
 
 
-def _resumed(run_dir: Path, asked: Mapping[str, object]) -> tuple[Sources, RunSettings]:
+def _find_run(run_dir: Path, asked: Mapping[str, object]) -> tuple[Sources, RunSettings]:
+    """What a run was started with, so that `--resume` needs no more; what is given again must be the same, which
+    training checks against the checkpoint."""
     from dermask.config import RunSettings, from_toml
 
-    if asked:
-        raise UsageMistake(
-            f"--resume goes on with the settings in {run_dir / 'config.toml'}; leave out {', '.join(sorted(asked))}"
-        )
     path = run_dir / SOURCES_FILE
-    if not path.is_file():
+    if not path.is_file() or not (run_dir / "config.toml").is_file():
         raise WeightsError(str(run_dir), "is not a run that can be resumed", "start it without --resume")
-    return Sources(**json.loads(path.read_text(encoding="utf-8"))), from_toml(RunSettings, run_dir / "config.toml")
+    sources = Sources(**{**json.loads(path.read_text(encoding="utf-8")), **asked})
+    return sources, from_toml(RunSettings, run_dir / "config.toml")
+
+
+def _split_text(split: str | None, val_fraction: float | None) -> str | None:
+    if val_fraction is None:
+        return split
+    if split is not None:
+        raise UsageMistake("--split and --val-fraction say the same thing; give one")
+    if not 0 < val_fraction < 1:
+        raise UsageMistake(f"--val-fraction {val_fraction:g}: must be between 0 and 1")
+    return f"{1 - val_fraction:g}/{val_fraction:g}"
 
 
 def _refuse_existing_run(run_dir: Path) -> None:
