@@ -85,7 +85,7 @@ def draw_overlay(
         draw_rings(canvas, mask_rings(lesion.box, lesion.mask_probs, mask_thresh), colour, style.line_width)
     if truth is not None:  # on top and dashed, so that both lines show where they agree
         rings = [ring for mask in truth for ring in masks.bitmask_to_polygons(mask).parts]
-        draw_rings(canvas, rings, TRUTH_COLOUR, 0.8 * style.line_width, dash=8 * style.line_width)
+        draw_rings(canvas, rings, TRUTH_COLOUR, style.line_width, dash=8 * style.line_width)
     if show_labels and len(detections):
         canvas = _draw_labels(canvas, detections, style)
     return canvas
