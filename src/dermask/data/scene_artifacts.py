@@ -1,7 +1,7 @@
-"""Draw what lies between camera and skin: hair and rulers.
+"""Draw what lies between camera and skin: hair, rulers, gel bubbles and ink.
 
-Both functions take a photograph of any size and give a new one; training uses them as augmentation, and the drawn
-scenes of `dermask.data.synthetic` carry them too. Lengths follow the photograph's shorter side, so a hair is
+All functions take a photograph of any size and give a new one. Training uses hair and rulers as augmentation, the drawn
+scenes of `dermask.data.synthetic` carry all of it. Lengths follow the photograph's shorter side, so a hair is
 as thick on a large photograph as on a small one. H, W are the photograph's height and width; points are xy pixels.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermask.data.scene_texture import Stencil
+from dermask.data.scene_texture import Stencil, fractal_noise, smooth_noise, soften
 from dermask.records import ByteArray, ImageSize
 
 Colour = tuple[int, int, int]
@@ -32,7 +32,7 @@ def draw_hair(image: ByteArray, rng: np.random.Generator, *, count: int | None =
     Args:
         image: (H, W, 3) uint8 RGB; left as it is.
         rng: Source of everything random.
-        count: Number of hairs; None draws 2 to 60, few being more likely than many.
+        count: Number of hairs; None draws 2 to 50, few being more likely than many.
 
     Returns:
         (H, W, 3) uint8, a new array.
@@ -40,7 +40,7 @@ def draw_hair(image: ByteArray, rng: np.random.Generator, *, count: int | None =
     size = ImageSize(*image.shape[:2])
     side = min(size)
     shaved = rng.random() < 0.2
-    number = int(np.exp(rng.uniform(np.log(2.5), np.log(60.0)))) if count is None else count
+    number = int(np.exp(rng.uniform(np.log(2.5), np.log(50.0)))) if count is None else count
     colour = np.array(_HAIR_COLOURS[int(rng.choice(len(_HAIR_COLOURS), p=_HAIR_SHARES))])
     # Where hair is dense it is mostly fine, or there would be no skin left to see.
     thickest = 0.0045 if number > 25 and not shaved else 0.0085
@@ -137,3 +137,51 @@ def _taper(points: int, *, blunt: bool) -> Points:
 def _cover(image: Image.Image, stencil: Stencil, colour: Colour, *, opacity: float) -> Image.Image:
     mask = stencil.finish(opacity=opacity)
     return Image.composite(Image.new("RGB", image.size, colour), image, mask)
+
+
+def draw_bubbles(image: ByteArray, rng: np.random.Generator) -> ByteArray:
+    """Air bubbles in the contact gel, in clusters: thin dark rims, bright arcs, glints; (H, W, 3) uint8, a copy."""
+    size = ImageSize(*image.shape[:2])
+    side = min(size)
+    rims, lights = Stencil(size), Stencil(size)
+    lamp = rng.uniform(0, 2 * np.pi)
+    toward = np.array([np.cos(lamp), np.sin(lamp)])
+    for _ in range(int(rng.integers(1, 4))):
+        middle = rng.random(2) * (size.width, size.height)
+        for _ in range(int(rng.integers(2, 9))):
+            centre = middle + rng.normal(0, 0.09 * side, 2)
+            radius = side * float(np.exp(rng.uniform(np.log(0.006), np.log(0.045))))
+            turns = np.linspace(0, 2 * np.pi, 28)
+            circle = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+            rims.stroke(centre + radius * circle, max(0.7, 0.1 * radius), value=int(rng.integers(90, 170)))
+            arc = lamp + np.linspace(-0.9, 0.9, 14)
+            bow = 0.82 * radius * np.stack([np.cos(arc), np.sin(arc)], axis=1)
+            lights.stroke(centre + bow, np.sin(np.linspace(0.1, 3.0, 14)) * max(1.0, 0.16 * radius), value=150)
+            lights.stroke(centre - 0.9 * bow, max(0.6, 0.06 * radius), value=90)
+            x, y = centre + 0.5 * radius * toward
+            lights.disc((float(x), float(y)), (max(0.8, 0.12 * radius),) * 2, value=255)
+    result = _cover(Image.fromarray(image), rims, (84, 62, 58), opacity=rng.uniform(0.35, 0.7))
+    return np.array(_cover(result, lights, (255, 252, 248), opacity=rng.uniform(0.7, 1.0)))
+
+
+def draw_ink(image: ByteArray, rng: np.random.Generator) -> ByteArray:
+    """Marks of a surgical pen, patchy where skin stayed dry, near the frame's edge; (H, W, 3) uint8, a new array."""
+    size = ImageSize(*image.shape[:2])
+    side = min(size)
+    stencil = Stencil(size)
+    turn = rng.uniform(0, 2 * np.pi)
+    middle = np.array([size.width, size.height]) * (0.5 + 0.44 * np.array([np.cos(turn), np.sin(turn)]))
+    width = side * rng.uniform(0.012, 0.035)
+    t = np.linspace(-0.5, 0.5, 20)
+    for _ in range(int(rng.integers(1, 5))):
+        heading = turn + 0.5 * np.pi + rng.normal(0, 0.5)
+        bend = rng.normal(0, 1.2)
+        steps = np.stack([np.cos(heading + bend * t), np.sin(heading + bend * t)], axis=1)
+        path = np.cumsum(steps, axis=0) * side * rng.uniform(0.1, 0.4) / len(t)
+        path = path - path.mean(axis=0) + middle + rng.normal(0, 0.05 * side, 2)
+        stencil.stroke(path, width * rng.uniform(0.6, 1.3))
+    patchy = fractal_noise(rng, size, max(3.0, side * 0.035), octaves=3)
+    patchy += smooth_noise(rng, size, max(1.2, side * 0.004), stretch=3.0)
+    share = np.clip(soften(stencil.field(), 0.004 * side) * (rng.uniform(0.5, 0.75) + 0.16 * patchy), 0.0, 0.95)
+    ink = np.array([(62, 34, 118), (48, 42, 110), (36, 30, 52), (30, 60, 130)][int(rng.integers(4))], dtype=np.float32)
+    return np.asarray(image + share[..., None] * (ink - image), dtype=np.uint8)

@@ -1,0 +1,121 @@
+"""The optics of drawn scenes: light, what hides the skin at the frame's edge, and the camera's softness.
+
+H, W are the photograph's height and width; the shorter side sets the scale of everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from dermask.data.scene_texture import Stencil, smooth_noise, smooth_step
+from dermask.records import BoolArray, ByteArray, FloatArray, ImageSize
+
+# White balance as gains of red, green and blue: neutral, daylight (bluish), violet, warm lamp, greenish.
+_TINTS = np.array(
+    [(1.0, 1.0, 1.0), (0.88, 0.98, 1.12), (0.97, 0.92, 1.10), (1.07, 0.97, 0.84), (0.98, 1.03, 0.95)], dtype=np.float32
+)
+_TINT_SHARES = (0.45, 0.16, 0.14, 0.15, 0.10)
+# Stickers that calibrate colour: blue, teal, green, yellow, orange, red, white.
+_PATCH_COLOURS = (
+    (30, 120, 200), (60, 180, 175), (90, 150, 70), (235, 200, 60), (240, 150, 30), (200, 60, 60), (215, 213, 210)
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surround:
+    """What hides skin at the edge of the frame.
+
+    Attributes:
+        light: (H, W) float32 in [0, 1], share of light that the tube and corner shadows let through.
+        patch: The sticker's mask, mode L at the photograph's size; None without one.
+        patch_colour: Its RGB.
+        visible: (H, W) bool, where skin can be seen.
+    """
+
+    light: FloatArray
+    patch: Image.Image | None
+    patch_colour: tuple[int, int, int]
+    visible: BoolArray
+
+    def cover(self, image: ByteArray) -> ByteArray:
+        """The photograph, (H, W, 3) uint8, behind its surround."""
+        if self.patch is not None:
+            picture = Image.fromarray(image)
+            shadow = self.patch.filter(ImageFilter.GaussianBlur(2.0)).point([level // 3 for level in range(256)])
+            picture = Image.composite(Image.new("RGB", picture.size, (40, 30, 30)), picture, shadow)
+            picture = Image.composite(Image.new("RGB", picture.size, self.patch_colour), picture, self.patch)
+            image = np.asarray(picture)
+        return np.asarray(image * self.light[..., None], dtype=np.uint8)
+
+
+def draw_surround(rng: np.random.Generator, size: ImageSize, *, aperture: bool, corners: bool, patch: bool) -> Surround:
+    """The frame's edge.
+
+    Args:
+        rng: Source of everything random.
+        size: Of the photograph.
+        aperture: Black outside a round opening, as photographs through a tube have it.
+        corners: Soft shadows in the corners.
+        patch: A round coloured sticker that reaches in from one side.
+    """
+    y = (np.arange(size.height, dtype=np.float32)[:, None] + 0.5) / size.height - 0.5
+    x = (np.arange(size.width, dtype=np.float32)[None, :] + 0.5) / size.width - 0.5
+    aspect = np.float32(size.width / size.height)
+    off_y, off_x = rng.uniform(-0.06, 0.06, 2)
+    reach = np.hypot((x - off_x) * max(aspect, 1), (y - off_y) * max(1 / aspect, 1))
+    light = np.ones(size, dtype=np.float32)
+    if corners:
+        light *= smooth_step(reach, rng.uniform(0.8, 1.0), rng.uniform(0.42, 0.6)) * 0.95 + 0.05
+    hidden = np.zeros(size, dtype=np.bool_)
+    if aperture:
+        radius = rng.uniform(0.44, 0.6) * np.sqrt(max(aspect, 1 / aspect))
+        edge = rng.uniform(0.006, 0.05)
+        light *= smooth_step(reach, radius + edge, radius - edge) * 0.99 + 0.01
+        hidden = reach > radius
+    mask, colour = None, _PATCH_COLOURS[int(rng.integers(len(_PATCH_COLOURS)))]
+    if patch:
+        mask = _sticker(rng, size)
+        hidden = hidden | (np.asarray(mask) > 127)
+    return Surround(light, mask, colour, ~hidden)
+
+
+def _sticker(rng: np.random.Generator, size: ImageSize) -> Image.Image:
+    side = min(size)
+    radius = side * rng.uniform(0.12, 0.3)
+    turn = rng.uniform(0, 2 * np.pi)
+    out = np.array([np.cos(turn), np.sin(turn)])
+    out = out / np.abs(out).max()  # on the border of the square from -1 to 1
+    centre = (0.5 + 0.5 * out) * (size.width, size.height) + out * radius * rng.uniform(0.25, 0.75)
+    stencil = Stencil(size)
+    stencil.disc((float(centre[0]), float(centre[1])), (radius, radius))
+    return stencil.finish()
+
+
+def draw_light(rng: np.random.Generator, size: ImageSize) -> FloatArray:
+    """Uneven light in the tint of some lamp: gains, (H, W, 3) float32 around 0.9."""
+    y = np.linspace(-0.5, 0.5, size.height, dtype=np.float32)[:, None]
+    x = np.linspace(-0.5, 0.5, size.width, dtype=np.float32)[None, :]
+    turn, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.22)
+    gain = rng.uniform(0.78, 1.16) * (1.0 + np.float32(slope) * (np.cos(turn) * x + np.sin(turn) * y))
+    gain -= np.float32(rng.uniform(0.0, 0.35)) * (x * x + y * y)
+    gain += np.float32(0.02) * smooth_noise(rng, size, min(size) / 3)
+    tint = _TINTS[int(rng.choice(len(_TINTS), p=_TINT_SHARES))]
+    strength = np.float32(rng.uniform(0.3, 1.0))
+    return np.stack([gain * (1.0 + strength * (channel - 1.0)) for channel in tint], axis=-1)
+
+
+def through_camera(image: ByteArray, rng: np.random.Generator) -> ByteArray:
+    """A little blur, coarser colour than brightness as JPEG keeps it, and grain; (H, W, 3) uint8, a new array."""
+    size = ImageSize(*image.shape[:2])
+    picture = Image.fromarray(image)
+    picture = picture.filter(ImageFilter.GaussianBlur(min(size) / 320 * float(rng.uniform(0.25, 0.8))))
+    luma, *chroma = picture.convert("YCbCr").split()
+    half = (max(1, size.width // 2), max(1, size.height // 2))
+    box, smooth = Image.Resampling.BOX, Image.Resampling.BILINEAR
+    chroma = [channel.resize(half, box).resize(picture.size, smooth) for channel in chroma]
+    pixels = np.asarray(Image.merge("YCbCr", [luma, *chroma]).convert("RGB")).astype(np.float32)
+    pixels += (np.float32(rng.uniform(0.8, 3.0)) * smooth_noise(rng, size, 1.5))[..., None]
+    return np.asarray(np.clip(pixels + 0.5, 0, 255), dtype=np.uint8)
