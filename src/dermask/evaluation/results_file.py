@@ -17,7 +17,7 @@ from faster_coco_eval.core import mask as mask_api
 from dermask import masks
 from dermask.data import checks
 from dermask.data.dataset import Dataset
-from dermask.errors import LabelError
+from dermask.errors import InputError, LabelError
 from dermask.evaluation.photo_masks import PredictedMasks, as_coco
 from dermask.records import FloatArray, ImageSize, Rle
 
@@ -116,19 +116,18 @@ def _read_run_lengths(outline: Mapping[str, Any], size: ImageSize, item: str) ->
             "save masks at the photograph's own size",
         )
     if isinstance(counts, str):
-        encoded = counts.encode(errors="surrogatepass")
-        runs = checks.run_lengths(encoded, item)
-    else:
-        encoded = b""
-        runs = [
-            -1 if (whole := checks.as_whole(run)) is None else whole for run in checks.as_list(outline, "counts", item)
-        ]
-    if min(runs, default=-1) < 0 or sum(runs) != size.height * size.width:
-        # Checked before COCO's C code sees it, which would read and write past the mask's end.
-        raise LabelError(item, "counts do not add up to the photograph's pixels", "save the mask again")
-    if not encoded:
-        encoded = mask_api.frPyObjects({"size": list(size), "counts": runs}, *size)["counts"]
-    return Rle(encoded, size)
+        rle = Rle(counts.encode(errors="surrogatepass"), size)
+        try:
+            masks.rle_to_bitmask(rle)  # a damaged string would make COCO's C code read and write past the mask's end
+        except InputError as error:
+            raise LabelError(item, error.problem, "save the mask again") from None
+        return rle
+    runs = [checks.as_whole(run) for run in checks.as_list(outline, "counts", item)]
+    known = [run for run in runs if run is not None and run >= 0]
+    if len(known) < len(runs) or sum(known) != size.height * size.width:
+        problem = f"counts {checks.show(counts)} do not add up to the photograph's {size.height * size.width} pixels"
+        raise LabelError(item, problem, "save the mask again")
+    return Rle(mask_api.frPyObjects({"size": list(size), "counts": known}, *size)["counts"], size)
 
 
 def _read_box(record: Mapping[str, Any], rle: Rle, item: str) -> FloatArray:
