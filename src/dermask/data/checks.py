@@ -13,10 +13,11 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from dermask import files, images, masks
@@ -129,8 +130,9 @@ def make_dataset(
     if not good:
         left_out = f"; {len(problems.lines)} problems, the first: {problems.lines[0]}" if problems.lines else ""
         raise LabelError(str(source), f"no usable photograph{left_out}", "give labels for at least one photograph")
-    stems = [Path(draft.file_name).stem for draft in good]
-    image_ids = stems if len(set(stems)) == len(stems) else [draft.file_name for draft in good]
+    names = [draft.file_name.replace("\\", "/") for draft in good]
+    stems = [PurePosixPath(name).stem for name in names]
+    image_ids = stems if len(set(stems)) == len(stems) else names
     samples = [
         Sample(image_id, draft.path, draft.size, tuple(draft.instances), draft.source_id)
         for image_id, draft in zip(image_ids, good, strict=True)
@@ -268,14 +270,12 @@ def find_photograph(file_name: str, folders: Sequence[Path], item: str) -> Path:
     Raises:
         LabelError: The name is absolute or leaves the folder, or there is no such file.
     """
-    name = file_name.replace("\\", "/")
     for folder in folders:
         try:
-            path = files.safe_join(folder, name)
-        except InputError:
-            raise LabelError(
-                item, f"file_name {show(file_name)} leaves the photographs' folder", "write names relative to it"
-            ) from None
+            path = files.safe_join(folder, file_name.replace("\\", "/"))
+        except InputError as error:
+            problem = f"file_name {show(file_name)} {error.problem}"
+            raise LabelError(item, problem, "write it relative to the photographs' folder") from None
         try:
             if path.is_file():
                 return path
@@ -297,9 +297,6 @@ def photograph_size(path: Path, item: str, *, stated: ImageSize | None = None) -
         size = images.image_size(path)
     except InputError as error:
         raise LabelError(item, f"photograph {path.name}: {error.problem}", error.cure) from None
-    if size.height * size.width > images.MAX_PIXELS:
-        problem = f"photograph {path.name} has {size.width}x{size.height} pixels, more than {images.MAX_PIXELS}"
-        raise LabelError(item, problem, "scale it down, and its labels with it")
     if stated is not None and stated != size:
         turned = " (turned by its EXIF orientation?)" if stated == (size.width, size.height) else ""
         raise LabelError(
@@ -356,43 +353,7 @@ def check_polygons(rings: Sequence[NDArray[np.float64]], size: ImageSize, item: 
         LabelError: A ring is wrong, or the outline is so thin that no pixel belongs to it.
     """
     polygons = Polygons(tuple(check_ring(ring, size, item) for ring in rings))
-    if not sum(run_lengths(masks.polygons_to_rle(polygons, size).counts, item)[1::2]):
+    rle = masks.polygons_to_rle(polygons, size)
+    if not coco_mask.area({"counts": rle.counts, "size": rle.size}):
         raise LabelError(item, "outline has area 0: no pixel lies in it", "draw it again")
     return polygons
-
-
-def run_lengths(counts: bytes, item: str) -> list[int]:
-    """COCO's compressed run lengths as numbers: background, object, background, ..., column by column.
-
-    Each number is written in groups of 5 bits, lowest first, as characters from "0"; bit 6 says that more follow, the
-    last group's fifth bit is the sign, and from the fourth number on the difference to the last but one is stored.
-
-    Raises:
-        LabelError: A character or number that no encoder writes.
-
-    Source:
-        rleFrString in cocoapi's common/maskApi.c, which reads malformed strings past their end.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts:
-        group = character - 48
-        if not 0 <= group < 64 or shift > 60:
-            raise LabelError(
-                item, f"RLE counts {show(counts.decode('latin-1'))} are damaged", "export the labels again"
-            )
-        value |= (group & 0x1F) << shift
-        shift += 5
-        if group & 0x20:
-            continue
-        if group & 0x10:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    if shift or min(runs, default=0) < 0:
-        raise _damaged(counts, item)
-    return runs
-
-
-def _damaged(counts: bytes, item: str) -> LabelError:
-    return LabelError(item, f"RLE counts {show(counts.decode('latin-1'))} are damaged", "export the labels again")

@@ -31,11 +31,10 @@ from dermask.data.checks import (
     make_dataset,
     photograph_folders,
     photograph_size,
-    run_lengths,
     show,
 )
 from dermask.data.dataset import Dataset
-from dermask.errors import LabelError, OutputExistsError
+from dermask.errors import InputError, LabelError, OutputExistsError
 from dermask.records import BoolArray, ImageSize, Instance, Outline, Polygons, Rle, Sample
 
 _POLYGON_IOU = 0.99
@@ -47,7 +46,8 @@ def read_coco(path: Path, images: Path | None = None, skip_bad: bool = False) ->
 
     Labels follow the category ids in ascending order; `Dataset.categories` keeps those ids and `Sample.source_id` the
     image ids, so that results can be written with them. Boxes in the file are checked but not used: boxes come from
-    the outlines.
+    the outlines. Outlines may pass the border by `checks.BORDER_TOLERANCE`, one pixel, and are clipped. A photograph
+    without annotations has no lesion, and all may be such.
 
     Args:
         path: The JSON file.
@@ -230,22 +230,22 @@ def _read_rle(outline: Mapping[str, Any], size: ImageSize, item: str) -> Rle:
             f"RLE size {show(outline['size'])} is not the photograph's height and width {list(size)}",
             "label the photograph at its own size",
         )
-    counts = outline.get("counts")
-    if isinstance(counts, str):
-        encoded = counts.encode(errors="surrogatepass")
-        runs = run_lengths(encoded, item)
+    if isinstance(counts := outline.get("counts"), str):
+        rle = Rle(counts.encode(errors="surrogatepass"), size)
+        try:
+            bitmask = masks.rle_to_bitmask(rle)
+        except InputError as error:
+            raise LabelError(item, f"RLE {error.problem}", "export the labels again") from None
     else:
-        encoded = b""
         runs = [_run_length(value, item) for value in as_list(outline, "counts", item)]
-    if sum(runs) != size.height * size.width:
-        problem = f"RLE counts sum to {show(sum(runs))} pixels; the photograph has {size.height * size.width}"
-        raise LabelError(item, problem, "export the labels again")
-    if not sum(runs[1::2]):
+        if sum(runs) != size.height * size.width:
+            problem = f"RLE counts sum to {show(sum(runs))} pixels; the photograph has {size.height * size.width}"
+            raise LabelError(item, problem, "export the labels again")
+        bitmask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size.width, size.height).T
+        rle = masks.bitmask_to_rle(bitmask)
+    if not bitmask.any():
         raise LabelError(item, "outline has area 0: its RLE holds no pixel", "draw it again")
-    if encoded:
-        return Rle(encoded, size)
-    bitmask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size.width, size.height).T
-    return masks.bitmask_to_rle(bitmask)
+    return rle
 
 
 def _run_length(value: Any, item: str) -> int:
@@ -273,18 +273,18 @@ def write_coco(dataset: Dataset, path: Path, *, overwrite: bool = False) -> None
         OutputExistsError: The JSON, or a photograph to be saved beside it, is there already.
         InputError: A photograph or mask cannot be read, or an image id is no file name.
     """
-    _refuse_existing(path, overwrite)
     names = _file_names(dataset, path)
+    targets = _photograph_targets(dataset, names, path)
+    for target in (path, *targets.values()):
+        if target.exists() and not overwrite:
+            raise OutputExistsError(str(target), "is there already", "choose another name or allow overwriting")
     source_ids = [sample.source_id for sample in dataset]
     image_ids = _whole_ids(source_ids, start=1)
     annotation_ids = iter(_whole_ids([one.annotation_id for sample in dataset for one in sample.instances], start=1))
     image_records, annotations = [], []
     for index, sample in enumerate(dataset):
         if not isinstance(sample.image, Path):
-            target = files.safe_join(path.parent, names[index])
-            _refuse_existing(target, overwrite)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            images.write_png(target, sample.image)
+            images.write_png(targets[index], sample.image)
         size = dataset.size(index)
         image_records.append(
             {"id": image_ids[index], "file_name": names[index], "width": size.width, "height": size.height}
@@ -300,11 +300,6 @@ def write_coco(dataset: Dataset, path: Path, *, overwrite: bool = False) -> None
     ]
     tree = {"info": {"description": dataset.name}, "images": image_records}
     files.write_text(path, json.dumps(tree | {"annotations": annotations, "categories": categories}) + "\n")
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise OutputExistsError(str(path), "is there already", "choose another name or allow overwriting")
 
 
 def _whole_ids(source_ids: Iterable[int | str | None], *, start: int) -> list[int]:
@@ -327,6 +322,15 @@ def _file_name(sample: Sample, root: Path) -> str:
     if isinstance(sample.image, Path):
         return sample.image.absolute().relative_to(root).as_posix()
     return f"images/{PurePath(sample.image_id).as_posix()}.png"
+
+
+def _photograph_targets(dataset: Dataset, names: Sequence[str], path: Path) -> dict[int, Path]:
+    """Where the photographs go that exist only in memory, by their index."""
+    return {
+        index: files.safe_join(path.parent, names[index])
+        for index, sample in enumerate(dataset)
+        if not isinstance(sample.image, Path)
+    }
 
 
 def _annotation_record(instance: Instance, size: ImageSize) -> dict[str, Any] | None:

@@ -197,9 +197,13 @@ class Dataset(Sequence[Sample]):
 
 
 def _stack(objects: Sequence[BoolArray], size: ImageSize) -> BoolArray:
+    """(M, H, W), row by row in memory, which run lengths when decoded are not."""
     if len(objects) == 1:
-        return objects[0][None]  # the usual photograph has one lesion: no copy
-    return np.stack(objects) if objects else np.zeros((0, *size), np.bool_)
+        return np.ascontiguousarray(objects[0])[None]  # the usual photograph has one lesion: no copy of a mask file
+    stacked = np.zeros((len(objects), *size), np.bool_)
+    for row, mask in zip(stacked, objects, strict=True):
+        row[:] = mask
+    return stacked
 
 
 def _encode(value: object) -> bytes:

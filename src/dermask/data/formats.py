@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,5 +121,8 @@ def _unknown_json(tree: Any, path: Path) -> LabelError:
         return LabelError(str(path), f"is an empty {'list' if tree == [] else 'object'}", "export the labels again")
     if isinstance(tree, list) and all(isinstance(entry, dict) and "score" in entry for entry in tree):
         return LabelError(str(path), "holds detections with scores, not labels", "name the label file")
-    keys = f"the keys {show(list(tree))}" if isinstance(tree, dict) else json.dumps(type(tree).__name__)
-    return LabelError(str(path), f"has {keys}; expected {known}", "export the labels in one of these formats")
+    if isinstance(tree, dict):
+        found = f"has the keys {show(list(tree))}"
+    else:
+        found = "holds null" if tree is None else f"holds a {'list' if isinstance(tree, list) else 'single value'}"
+    return LabelError(str(path), f"{found}; expected {known}", "export the labels in one of these formats")

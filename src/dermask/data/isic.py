@@ -50,7 +50,7 @@ def list_parts(root: Path) -> dict[str, list[Path]]:
     parts: dict[str, list[Path]] = defaultdict(list)
     for folder in sorted(root.iterdir()):
         match = _DATA_FOLDER.fullmatch(folder.name)
-        if match and folder.is_dir():
+        if match and folder.is_dir() and not _OTHER_TASK.search(folder.name):
             parts[match["part"]].append(folder)
     return dict(sorted(parts.items(), key=lambda entry: _PART_ORDER.index(entry[0].casefold())))
 

@@ -89,9 +89,9 @@ def via_dataset(tree: Any, path: Path, images: Path | None = None, skip_bad: boo
             photograph = find_photograph(file_name, folders, item)
             draft = Draft(item, file_name, photograph, photograph_size(photograph, item))
             if photograph in drafts:
-                error = LabelError(item, "the photograph has two records", "merge their regions into one")
                 drafts[photograph].is_bad = True
-                problems.add(error, left_out="both left out")
+                twice = LabelError(item, "the photograph has two records", "merge their regions into one")
+                problems.add(twice, left_out="both left out")
                 continue
             drafts[photograph] = draft
         except LabelError as error:
@@ -148,8 +148,8 @@ def _read_regions(regions: list[_Region], problems: Problems) -> tuple[str, ...]
     is_single_class = all(region.class_name is None for region in good)
     for region in good:
         if region.outline is None or (region.class_name is None and not is_single_class):
-            error = LabelError(region.item, "has no label, and others have", f"choose one of {', '.join(names)}")
-            problems.add(error, region.draft)
+            unlabelled = LabelError(region.item, "has no label, and others have", f"choose one of {', '.join(names)}")
+            problems.add(unlabelled, region.draft)
             continue
         label = 1 if region.class_name is None else names.index(region.class_name) + 1
         region.draft.instances.append(Instance(label, region.outline, annotation_id=region.name))
@@ -193,11 +193,13 @@ def _shape_ring(shape: Mapping[str, Any], item: str) -> NDArray[np.float64]:
         keys = ("cx", "cy", "r", "r") if kind == "circle" else ("cx", "cy", "rx", "ry")
         numbers = as_numbers([shape.get(key) for key in keys], kind, item)
         theta = as_numbers([shape.get("theta", 0.0)], "theta", item)[0]  # radians; from version 2.0.9 on
-        return _ellipse(*numbers.tolist(), float(theta))
+        return _ellipse(numbers, float(theta))
     raise LabelError(item, f"shape {show(kind)} is not an outline", "draw a polygon")
 
 
-def _ellipse(cx: float, cy: float, rx: float, ry: float, theta: float) -> NDArray[np.float64]:
+def _ellipse(axes: NDArray[np.float64], theta: float) -> NDArray[np.float64]:
+    """(_CURVE_POINTS, 2) xy from (cx, cy, rx, ry) and a turn in radians."""
+    cx, cy, rx, ry = axes
     turn = np.arange(_CURVE_POINTS) * (2 * math.pi / _CURVE_POINTS)
     along, across = rx * np.cos(turn), ry * np.sin(turn)
     cosine, sine = math.cos(theta), math.sin(theta)
