@@ -72,7 +72,7 @@ def synthesize(
     size: Annotated[int, typer.Option(help="Height and width, pixels.", min=32)] = 384,
     seed: Annotated[int, typer.Option(help="Another seed, other scenes.", min=0)] = 0,
 ) -> None:
-    """Draw dermoscopy scenes with exact outlines, as a COCO data set.
+    """Draw dermoscopy scenes with exact outlines, as COCO labels and as mask images.
 
     \b
       dermask data synthesize --count 200 -o scenes
@@ -80,14 +80,10 @@ def synthesize(
 
     Research use only.
     """
-    from dermask.data.coco import write_coco
-    from dermask.data.synthetic import synthetic_dataset
+    from dermask.data.synthetic import write_synthetic
     from dermask.records import ImageSize
 
-    _refuse_existing(output, overwrite=False)
-    output.mkdir(parents=True)
-    write_coco(synthetic_dataset(count, seed=seed, size=ImageSize(size, size)), output / "labels.json")
-    result(str(output / "labels.json"))
+    result(str(write_synthetic(output, count, seed, ImageSize(size, size))))
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:

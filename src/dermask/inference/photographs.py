@@ -23,7 +23,7 @@ class Photo:
     """One input.
 
     Attributes:
-        file: Its full path, or "-" for a photograph from stdin.
+        file: Its full path; for a photograph from stdin, "stdin:" and the first digits of its SHA-256.
         source: What to read it from.
     """
 
@@ -68,7 +68,7 @@ def collect_photographs(inputs: Iterable[str | Path], *, output: Path, stdin: by
     found: dict[str, Photo] = {}
     for item in inputs:
         for photo in _expand(str(item), output.resolve(), stdin):
-            found.setdefault(photo.file if photo.file != STDIN else photo.stamp(), photo)
+            found.setdefault(photo.file, photo)
     if not found:
         shown = ", ".join(str(item) for item in inputs)
         raise InputError(shown or "photographs", "holds no photograph", f"give files named {_suffixes()}, or a folder")
@@ -100,7 +100,7 @@ def _from_stdin(data: bytes, output: Path) -> Iterator[Photo]:
     except UnicodeDecodeError:
         is_list = False
     if not is_list:
-        yield Photo(STDIN, data)
+        yield Photo(f"stdin:{hashlib.sha256(data).hexdigest()[:16]}", data)
         return
     for line in text.splitlines():
         if line.strip() and line.strip() != STDIN:

@@ -50,7 +50,7 @@ class PhotoRecord:
 
     Attributes:
         image_id: Unique in the folder; names the photograph's files.
-        file: Where the photograph was, as a full path; "-" for one from stdin.
+        file: Where the photograph was, see `Photo.file`.
         stamp: What changes when the file changes.
         size: Height and width in pixels.
         saved: Pictures that were written.
