@@ -285,10 +285,17 @@ def test_plotly_is_inlined_once(full_page: str) -> None:
 def test_a_page_of_a_run_alone_has_no_empty_sections(tmp_path: Path) -> None:
     text = write_run_report(tmp_path / "first", command="dermask train").read_text(encoding="utf-8")
     page = Page(text)
-    assert "Training run: first" in text
+    assert "<h1>Evaluation: first</h1>" in text
     assert page.headings == [1, 2, 3]
     assert page.links == ["#origin"]
     assert "plotly" not in text
+
+
+def test_a_run_with_a_history_is_a_training_run(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text(history_text(1))
+    text = write_run_report(tmp_path, command="x").read_text(encoding="utf-8")
+    assert f"<h1>Training run: {tmp_path.name}</h1>" in text
+    assert "over 1 epoch:" in text
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -19,8 +19,10 @@ from dermask.errors import InputError
 from dermask.records import BoolArray
 
 JACCARD_THRESH = 0.65
-"""Below this Jaccard index the challenge counts a photograph as failed, with the value 0: about where the
-challenge's organisers found that experts no longer agree with an outline (ISIC 2018, task 1)."""
+"""Below this Jaccard index the challenge counts a photograph as failed, with the value 0.
+
+Source: Codella et al. 2019, arXiv:1902.03368, who set it near the agreement of experts with one another.
+"""
 
 
 class PixelCounts(NamedTuple):

@@ -134,10 +134,15 @@ def jaccard_histogram(values: Sequence[float]) -> Chart:
     ]  # fmt: skip
     below = sum(value < JACCARD_THRESH for value in values)
     summary = (
-        f"Jaccard index of {len(values)} photographs: median {float(np.median(values)):.3f}, "
+        f"Jaccard index of {plural(len(values), 'photograph')}: median {float(np.median(values)):.3f}, "
         f"{below} below {JACCARD_THRESH:.2f}."
     )
     return Chart("chart-jaccard", "Jaccard of each photograph", summary, {"data": [bars], "layout": layout}, wide=True)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 photograph``, ``1,200 photographs``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _line(history: History, column: str, name: str, colour: str, *, dash: str = "solid") -> dict[str, Any] | None:
@@ -181,8 +186,7 @@ def _layout(x_title: str, y_title: str = "", *, y_from_zero: bool = False) -> di
 
 def _describe_lines(title: str, lines: Sequence[Mapping[str, Any]]) -> str:
     parts = [f"{line['name']} from {line['y'][0]:.3f} to {line['y'][-1]:.3f}" for line in lines]
-    epochs = len(lines[0]["x"])
-    return f"{title} over {epochs} epoch{'s' if epochs != 1 else ''}: {', '.join(parts)}."
+    return f"{title} over {plural(len(lines[0]['x']), 'epoch')}: {', '.join(parts)}."
 
 
 def _number(cell: str | None) -> float | None:

@@ -65,7 +65,7 @@ def write_run_report(
         settings = config.from_toml(config.RunSettings, run_dir / "config.toml")
     curves = _read_curves(run_dir, history)
     context: dict[str, Any] = {
-        "title": title or f"Training run: {run_dir.resolve().name}",
+        "title": title or f"{'Training run' if curves else 'Evaluation'}: {run_dir.resolve().name}",
         "command": command,
         "version": __version__,
         "made_on": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -114,9 +114,9 @@ def _evaluation_context(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "headline": tables.headline(evaluation),
         "basis": (
-            f"On {counts.photographs:,} photographs of {evaluation.dataset_name or 'the data set'} with "
-            f"{counts.lesions:,} labelled lesions, at their own size. The mask of a photograph is "
-            f"{tables.describe_rule(evaluation)}, cut at a pixel probability of {evaluation.mask_thresh:g}."
+            f"On {charts.plural(counts.photographs, 'photograph')} of {evaluation.dataset_name or 'the data set'} with "
+            f"{charts.plural(counts.lesions, 'labelled lesion')}, at the photographs' own size. "
+            f"The mask of a photograph is {tables.describe_rule(evaluation)}, cut at a pixel probability of {evaluation.mask_thresh:g}."
         ),
         "prediction_text": tables.describe_rule(evaluation),
         "histogram": charts.jaccard_histogram([row.figures.jaccard for row in evaluation.rows]),
@@ -147,7 +147,6 @@ def _make_picture(evaluation: Evaluation, dataset: Dataset, index: int, predicti
     size = pictures.small_size(row.size)
     truth = TruthMasks.from_sample(sample, row.size).union()
     found = as_masks(prediction).merged(evaluation.rule, score_thresh=evaluation.score_thresh)
-    lesions = f"{row.num_lesions} lesion{'s' if row.num_lesions != 1 else ''}"
     score = "nothing found" if row.best_score is None else f"score {row.best_score:.2f}"
     return pictures.Picture(
         image_id=row.image_id,
@@ -156,7 +155,7 @@ def _make_picture(evaluation: Evaluation, dataset: Dataset, index: int, predicti
         truth_path=pictures.border_path(masks.rle_to_bitmask(truth), size),
         pred_path=pictures.border_path(masks.rle_to_bitmask(found), size),
         jaccard=row.figures.jaccard,
-        note=f"{lesions}, {score}",
+        note=f"{charts.plural(row.num_lesions, 'lesion')}, {score}",
     )
 
 
