@@ -308,7 +308,10 @@ def _orientation(image: Any) -> int:
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int], item: str) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return _wide_grey_to_8_bit(image, item).convert("RGB")
+        canvas = _wide_grey_to_8_bit(image, item).convert("RGB")
+        if isinstance(transparent := image.info.get("transparency"), int):
+            canvas.paste(background, mask=Image.fromarray(np.asarray(image) == transparent))
+        return canvas
     if image.mode == "La":
         image = image.convert("LA")
     if ("A" in image.mode.upper() and image.mode != "LAB") or "transparency" in image.info:
@@ -316,10 +319,7 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int], item: str) -> 
         canvas = Image.new("RGB", image.size, background)
         canvas.paste(colours, mask=colours.getchannel("A"))
         return canvas
-    try:
-        return image.convert("RGB")
-    except ValueError:
-        raise ImageError(item, f"has pixels of the kind {image.mode}", "convert it to RGB") from None
+    return image.convert("RGB")
 
 
 def _wide_grey_to_8_bit(image: Image.Image, item: str) -> Image.Image:
