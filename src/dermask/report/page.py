@@ -116,7 +116,8 @@ def _evaluation_context(evaluation: Evaluation) -> dict[str, Any]:
         "basis": (
             f"On {charts.plural(counts.photographs, 'photograph')} of {evaluation.dataset_name or 'the data set'} with "
             f"{charts.plural(counts.lesions, 'labelled lesion')}, at the photographs' own size. "
-            f"The mask of a photograph is {tables.describe_rule(evaluation)}, cut at a pixel probability of {evaluation.mask_thresh:g}."
+            f"The mask of a photograph is {tables.describe_rule(evaluation)}, "
+            f"cut at a pixel probability of {evaluation.mask_thresh:g}."
         ),
         "prediction_text": tables.describe_rule(evaluation),
         "histogram": charts.jaccard_histogram([row.figures.jaccard for row in evaluation.rows]),
