@@ -178,7 +178,7 @@ BAD = {
         annotation(segmentation=[[1.05, 1.05, 1.06, 1.05, 1.05, 1.06]]),
         ANNOTATION + r"outline has area 0: no pixel lies in it",
     ),
-    "bad second part": (annotation(segmentation=[square(1, 1, 4), [1, 2]]), ANNOTATION + r"outline .* has 1 points"),
+    "bad second part": (annotation(segmentation=[square(1, 1, 4), [1, 2]]), ANNOTATION + r"outline .* has 1 point;"),
     "past the border": (
         annotation(segmentation=[square(20, 3, 15.5)]),
         ANNOTATION + r"outline reaches 3\.5 px past the right border of the 32x24 photograph; check",
@@ -318,7 +318,7 @@ def test_the_first_problem_is_raised_with_the_number_of_others(tmp_path):
     for entry in tree["annotations"]:
         del entry["category_id"]
     path = write_coco_folder(tmp_path, tree)
-    with pytest.raises(LabelError, match=r"annotation 0 .* or leave it and 2 more problems out with --skip-bad$"):
+    with pytest.raises(LabelError, match=r"\(and 2 more problems\), or leave its photograph out with --skip-bad$"):
         read_coco(path)
 
 

@@ -56,6 +56,7 @@ class Problems:
     def __init__(self, *, skip_bad: bool) -> None:
         self.skip_bad = skip_bad
         self.errors: list[InputError] = []
+        self._first_takes_photograph = False
         self.lines: list[str] = []
 
     def add(self, error: InputError, draft: Draft | None = None, *, left_out: str = "left out") -> None:
@@ -63,6 +64,7 @@ class Problems:
         self.errors.append(error)
         if draft is not None:
             draft.is_bad = True
+            self._first_takes_photograph |= len(self.errors) == 1
             left_out = "left out with its photograph"
         self.lines.append(f"{error}; {left_out}")
 
@@ -76,9 +78,9 @@ class Problems:
             return
         first = self.errors[0]
         more = len(self.errors) - 1
-        others = f" and {more} more problem{'s' if more > 1 else ''}" if more else ""
-        cure = f"{first.cure}, or " if first.cure else ""
-        raise LabelError(first.item, first.problem, f"{cure}leave it{others} out with --skip-bad")
+        others = f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""
+        what = "its photograph" if self._first_takes_photograph else "it"
+        raise LabelError(first.item, first.problem, f"{first.cure}{others}, or leave {what} out with --skip-bad")
 
 
 @dataclass(slots=True)
@@ -325,9 +327,8 @@ def check_ring(points: NDArray[np.float64], size: ImageSize, item: str) -> NDArr
     if len(points) > 1 and np.array_equal(points[0], points[-1]):
         points = points[:-1]
     if len(points) < 3:
-        raise LabelError(
-            item, f"outline {show(points.tolist())} has {len(points)} points; it needs 3 or more", "draw it again"
-        )
+        count = f"{len(points)} point{'' if len(points) == 1 else 's'}"
+        raise LabelError(item, f"outline {show(points.tolist())} has {count}; it needs 3 or more", "draw it again")
     limits = np.array([size.width, size.height], np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
     overshoot = {"left": -low[0], "top": -low[1], "right": high[0] - limits[0], "bottom": high[1] - limits[1]}
