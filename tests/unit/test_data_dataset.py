@@ -147,6 +147,7 @@ def test_fingerprint_of_a_known_data_set():
         pytest.param(Sample("a", PIXELS, None, (Instance(1, polygons(square(6, 4, 8))),)), id="size"),
         pytest.param(Sample("a", PIXELS, SIZE, (Instance(1, polygons(square(6, 4, 8.5))),)), id="outline"),
         pytest.param(Sample("a", PIXELS, SIZE, (Instance(1, polygons(square(6, 4, 8)), True),)), id="crowd"),
+        pytest.param(Sample("a", PIXELS, SIZE, (Instance(1, masks.bitmask_to_rle(bitmask(6, 4, 8))),)), id="kind"),
         pytest.param(Sample("a", PIXELS, SIZE), id="objects"),
     ],
 )

@@ -40,7 +40,8 @@ class LoadedSample:
 
     Attributes:
         image: (H, W, 3) uint8 RGB. For a photograph that exists only in memory this is the data set's own array.
-        masks: (M, H, W) bool; each has at least one pixel.
+        masks: (M, H, W) bool, row by row in memory; each has at least one pixel. A single mask that was in memory is
+            the data set's own array too.
         labels: (M,) int64 from 1.
         ignored: (H, W) bool, the crowd regions, which are neither lesion nor background; None where there are none.
         image_id: Which photograph.
