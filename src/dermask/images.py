@@ -199,12 +199,15 @@ def _opened(source: Path | bytes, name: str | None, max_pixels: int) -> Iterator
     with _open_file(source, item) as file, _no_warnings():
         kind = _sniff(file, item)
         try:
-            _check_pixels(_webp_size(file) if kind == "WebP" else None, max_pixels, item)
+            if kind == "WebP":
+                _check_pixels(_webp_size(file), max_pixels, item)
             with _PLUGINS[kind](file, "") as image:
                 _check_pixels(_stored_size(image), max_pixels, item)
                 yield image, item
         except ImageError:
             raise
+        except MemoryError:
+            raise ImageError(item, "needs more memory than there is", "shrink it, or close other programs") from None
         except Exception as error:  # the decoders raise anything from SyntaxError to struct.error on damaged files
             reason = " ".join(str(error).split()) or type(error).__name__
             problem = f"is a {kind} file that is damaged or cut short ({reason})"
@@ -247,7 +250,7 @@ def _sniff(file: BinaryIO, item: str) -> str:
     raise ImageError(item, f"is {foreign}", _CONVERT)
 
 
-def _webp_size(file: BinaryIO) -> tuple[int, int] | None:
+def _webp_size(file: BinaryIO) -> tuple[int, int]:
     """Width and height from a WebP header: Pillow's decoder takes memory for the canvas before it tells its size."""
     head = file.read(30)
     file.seek(0)
@@ -271,9 +274,7 @@ def _stored_size(image: Any) -> tuple[int, int]:
     return image.size  # type: ignore[no-any-return]
 
 
-def _check_pixels(size: tuple[int, int] | None, max_pixels: int, item: str) -> None:
-    if size is None:
-        return
+def _check_pixels(size: tuple[int, int], max_pixels: int, item: str) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise ImageError(item, f"says it is {width} x {height} pixels", "copy or export it again")

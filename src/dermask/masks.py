@@ -51,7 +51,7 @@ def outline_bitmask(outline: Outline, size: ImageSize) -> BoolArray:
         size: The photograph's size, which an outline that has a size of its own must share.
 
     Returns:
-        (H, W) bool of `size`.
+        (H, W) bool of `size`; a `Bitmask`'s own array, not a copy.
 
     Raises:
         InputError: The outline's size differs from the photograph's, or it cannot be decoded; an `ImageError` for a

@@ -429,6 +429,47 @@ def test_too_many_pixels_are_refused_before_decoding(kind: str, side: int) -> No
             read(content)
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"VP8 " + bytes(7) + b"\x9d\x01\x2a" + struct.pack("<HH", 9000, 9000),
+        b"VP8X" + bytes(8) + (8999).to_bytes(3, "little") * 2,
+    ],
+    ids=["lossy", "extended"],
+)
+def test_every_kind_of_webp_tells_its_size_before_decoding(chunk: bytes) -> None:
+    with pytest.raises(ImageError, match="has 9000 x 9000 pixels"):
+        images.read_image(b"RIFF\0\0\0\0WEBP" + chunk[:4] + chunk[4:].rjust(14, b"\0"))
+
+
+def test_webp_of_every_kind_is_read() -> None:
+    lossy = encode(gradient(), "WEBP", lossless=False, quality=95)
+    assert lossy[12:16] == b"VP8 "
+    with_metadata = encode(gradient(), "WEBP", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
+    assert with_metadata[12:16] == b"VP8X"
+    for content in (lossy, with_metadata):
+        np.testing.assert_allclose(images.read_image(content).astype(int), gradient().astype(int), atol=16)
+    with pytest.raises(ImageError, match="unknown first chunk"):
+        images.read_image(lossy[:12] + b"ABCD" + lossy[16:])
+
+
+def test_want_of_memory_and_a_failing_disk_are_told_apart_from_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(ImageError, match="needs more memory than there is"):
+        images.read_image(encode(GREY, "BMP"))
+
+    class FailingFile(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pathlib.Path.open", lambda path, mode: FailingFile())
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be read: Input/output error"):
+        images.read_image(Path("a.jpg"))
+
+
 def test_limit_is_the_callers_and_not_the_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert images.read_image(encode(gradient(), "PNG")).shape == (24, 36, 3)
