@@ -45,8 +45,7 @@ class BoxHead(nn.Module):
             deltas: (R, C + 1, 4) float32, one box per class.
         """
         hidden = self.hidden(roi_features)
-        deltas = self.deltas(hidden).float()
-        return self.class_logits(hidden).float(), deltas.view(len(deltas), -1, 4)
+        return self.class_logits(hidden).float(), self.deltas(hidden).float().unflatten(1, (-1, 4))
 
 
 class MaskHead(nn.Module):

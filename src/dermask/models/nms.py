@@ -29,16 +29,17 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, *, io
 
 
 def _suppress_one(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_thresh: float) -> Tensor:
-    candidates = valid.nonzero().squeeze(1)
-    chosen, chosen_scores, chosen_groups = boxes[candidates], scores[candidates], groups[candidates]
     if torch.compiler.is_compiling():
         # batched_nms chooses between two ways by the number of boxes, which one graph cannot; this is the first, but
         # in float64, because shifting groups away from each other costs float32 the digits that decide close cases.
+        # Nor may a graph pick out the valid boxes: it would hold for at least two of them only. The others shrink to
+        # a point, which overlaps nothing.
         span = boxes.amax().double() + 1
-        shifted = chosen.double() + (chosen_groups.double() * span)[:, None]
-        kept = nms(shifted, chosen_scores.double(), iou_thresh)
-    else:
-        kept = batched_nms(chosen, chosen_scores, chosen_groups, iou_thresh)
+        shifted = boxes.double() * valid[:, None] + (groups.double() * span)[:, None]
+        kept = nms(shifted, scores.double(), iou_thresh)
+        return torch.zeros_like(valid).index_fill(0, kept, True) & valid
+    candidates = valid.nonzero().squeeze(1)
+    kept = batched_nms(boxes[candidates], scores[candidates], groups[candidates], iou_thresh)
     return torch.zeros_like(valid).index_fill(0, candidates[kept], True)
 
 
