@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dermask.errors import SettingError
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Positive = Annotated[float, Field(gt=0.0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 Layers = Literal["heads", "4+", "3+", "all"]
 Metric = Literal["val_jaccard", "val_mask_ap", "val_loss"]
 
@@ -290,7 +290,7 @@ class TrainSettings(Settings):
     """On convolution and linear weights only."""
     momentum: Fraction = 0.9
     """SGD's momentum."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 100
     """Optimiser steps over which the rate rises from a hundredth to its peak; never more than a tenth of all steps."""
     final_rate: Fraction = 0.01
     """Rate at the end of the cosine, as a share of the peak."""
@@ -314,11 +314,11 @@ class TrainSettings(Settings):
     """What decides the best checkpoint."""
     validate_every: Count = 1
     """Epochs between validations; the last epoch always validates."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, strict=True)] = 0
     """Processes that load photographs beside the training process."""
     cache_images: bool = False
     """Keep decoded photographs in memory, at about the input's size each."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Of everything random: weights, order, augmentation, sampling."""
 
 
