@@ -149,9 +149,16 @@ def require_training(feature: str) -> None:
     Raises:
         MissingExtraError: It is not; names `feature` and the install command.
     """
-    from importlib.util import find_spec
-
     from dermask.errors import MissingExtraError
 
-    if any(find_spec(name) is None for name in ("torch", "torchvision", "safetensors")):
+    if not all(_is_installed(name) for name in ("torch", "torchvision", "safetensors")):
         raise MissingExtraError(feature, "train")
+
+
+def _is_installed(package: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(package) is not None  # looks without importing
+    except ModuleNotFoundError:
+        return False

@@ -82,13 +82,18 @@ def run(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "Abort":  # how the parser passes on a KeyboardInterrupt
             return _fail("interrupted", INTERRUPTED)
         return _from_parser(error) if hasattr(error, "format_message") else _fail_unexpectedly(error)
+    if status == INTERRUPTED:  # the parser has caught a KeyboardInterrupt and says nothing
+        return _fail("interrupted", INTERRUPTED)
     return status if isinstance(status, int) else DONE
 
 
 def _from_parser(error: Exception) -> int:
     # Typer's parser errors are known by their shape: they belong to click or to typer's own copy of it by version.
     command = getattr(getattr(error, "ctx", None), "command_path", "dermask")
-    if message := error.format_message():  # type: ignore[attr-defined]
+    message: str = error.format_message()  # type: ignore[attr-defined]
+    if type(error).__name__ == "NoArgsIsHelpError":
+        note(message)  # the help itself
+    else:
         note(f"{command}: {message.rstrip('.')}; see {command} --help")
     return WRONG_USAGE
 
