@@ -20,7 +20,7 @@ from dermask.errors import LabelError, SettingError
 from dermask.records import ImageSize
 
 COMMANDS = ["demo", "train", "evaluate", "predict", "info", "data show", "data synthesize"]
-HEAVY = {"torch", "torchvision", "numpy", "pydantic.main", "PIL", "rich", "plotly", "jinja2"}
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "rich", "plotly", "jinja2"}
 
 
 @pytest.fixture(scope="module")
