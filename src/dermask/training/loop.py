@@ -145,10 +145,10 @@ def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[s
             with run.average_gradients(part == settings.accumulate):
                 with run.autocast():
                     losses = run.parallel(batch.images, batch.targets, batch.seeds)
-                total = torch.stack(list(losses.values())).sum() / settings.accumulate
-                values = _as_floats(losses, total * settings.accumulate)
+                loss = torch.stack(list(losses.values())).sum()
+                values = _as_floats(losses, loss)
                 _stop_if_not_finite(values, image_ids, epoch, step)
-                total.backward()  # type: ignore[no-untyped-call]
+                (loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
             _add(step_losses, values, 1 / settings.accumulate)
         norm = clip_grad_norm_(trainable, settings.clip_norm or math.inf)
         _stop_if_not_finite(step_losses | {"gradient_norm": norm.item()}, image_ids, epoch, step)
@@ -188,7 +188,6 @@ class _Run:
     processes: Processes
     precision: torch.dtype
     state: checkpoint.Metadata
-    resumed: bool
 
     @classmethod
     def begin(
@@ -246,7 +245,6 @@ class _Run:
             processes=processes,
             precision=precision,
             state=state,
-            resumed=saved is not None,
         )
 
     @property
