@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr. Only modules that cost little a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -48,14 +49,26 @@ RuleOption = Annotated[
 ]
 
 
-def note(text: str) -> None:
-    """Tell the person something that is not a result: to stderr."""
+def is_first_process() -> bool:
+    """Whether this process speaks and writes; torchrun starts several that train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def complain(text: str) -> None:
+    """Tell what went wrong, to stderr; of several processes each speaks, for any of them may be the one that failed."""
     typer.echo(text, err=True)
 
 
+def note(text: str) -> None:
+    """Tell the person something that is not a result, to stderr; of several processes the first alone."""
+    if is_first_process():
+        typer.echo(text, err=True)
+
+
 def result(text: str) -> None:
-    """Print a result: to stdout."""
-    typer.echo(text)
+    """Print a result, to stdout; of several processes the first alone."""
+    if is_first_process():
+        typer.echo(text)
 
 
 def progress_bar(unit: str) -> Progress:

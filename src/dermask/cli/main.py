@@ -11,7 +11,7 @@ import typer
 
 import dermask
 from dermask.cli import data, demo, evaluate, info, predict, train
-from dermask.cli.common import RESEARCH_USE, UsageMistake, note, result
+from dermask.cli.common import RESEARCH_USE, UsageMistake, complain, result
 from dermask.errors import DermaskError
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -92,9 +92,9 @@ def _from_parser(error: Exception) -> int:
     command = getattr(getattr(error, "ctx", None), "command_path", "dermask")
     message: str = error.format_message()  # type: ignore[attr-defined]
     if type(error).__name__ == "NoArgsIsHelpError":
-        note(message)  # the help itself
+        complain(message)  # the help itself
     else:
-        note(f"{command}: {message.rstrip('.')}; see {command} --help")
+        complain(f"{command}: {message.rstrip('.')}; see {command} --help")
     return WRONG_USAGE
 
 
@@ -110,7 +110,7 @@ def _fail(line: str, status: int) -> int:
         import traceback
 
         traceback.print_exc()
-    note(f"dermask: {line}")
+    complain(f"dermask: {line}")
     return status
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from dermask.cli.common import (
     ThreadsOption,
     UsageMistake,
     given,
+    is_first_process,
     note,
     open_data,
     parse_assignments,
@@ -164,8 +164,7 @@ def train(
         settings = settings.model_copy(update={"augment": NO_AUGMENTATION})
     set_threads(threads)
     run_training(sources, settings, output, resume=resume, device=device)
-    if is_first_process():
-        result(str(output))
+    result(str(output))
 
 
 def run_training(
@@ -203,8 +202,8 @@ def train_on(
     model = build_model(settings.model, seed=settings.train.seed)
     if sources.weights is not None and not resume:
         report = load_weights(model, sources.weights)
-        _note_once(str(report))
-    _note_once(f"{plural(len(train_set), 'photograph')} to train on, {len(val_set):,} to validate on")
+        note(str(report))
+    note(f"{plural(len(train_set), 'photograph')} to train on, {len(val_set):,} to validate on")
     if is_first_process() and not resume:
         write_text(run_dir / SOURCES_FILE, json.dumps(asdict(sources), indent=2) + "\n")
     with TrainingProgress() as progress:
@@ -290,16 +289,6 @@ def _split_text(split: str | None, val_fraction: float | None) -> str | None:
 def _refuse_existing_run(run_dir: Path) -> None:
     if is_first_process() and (run_dir / "config.toml").exists():
         raise OutputExistsError(str(run_dir), "holds a run already", "go on with it by --resume, or choose another -o")
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks and writes; torchrun starts several that train together."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _note_once(text: str) -> None:
-    if is_first_process():
-        note(text)
 
 
 def _text(path: Path | None) -> str | None:

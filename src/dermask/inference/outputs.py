@@ -14,6 +14,7 @@ The two tables are made from the record at the end, line by line, so that memory
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from dermask import boxes as box_ops
-from dermask import images, masks
+from dermask import files, images, masks
 from dermask.inference.overlay import draw_overlay
 from dermask.inference.record import FoundLesion, PhotoRecord
 from dermask.records import Detections, ImageSize
@@ -78,7 +80,10 @@ def write_overlay(
     image = images.read_image(photograph, target_side=min(size))
     if image.shape[:2] != size:
         image = images.resize(image, size)
-    images.write_png(path, draw_overlay(image, detections.above(score_thresh)))
+    drawn = io.BytesIO()
+    # A photograph is mostly noise to PNG: level 3 takes half the time of the usual 6 for a sixth more bytes.
+    Image.fromarray(draw_overlay(image, detections.above(score_thresh))).save(drawn, "PNG", compress_level=3)
+    files.write_bytes(path, drawn.getbuffer())
 
 
 def write_mask(path: Path, detections: Detections, *, rule: Literal["primary", "union"], score_thresh: float) -> None:
