@@ -105,10 +105,10 @@ def predict_photographs(
     total, done, lesions = len(photographs), 0, 0
     failures: list[str] = []
     with Record(output, _header(detector, model_id, options), overwrite=overwrite) as record:
-        todo = [photo for photo in photographs if not record.has(photo, pictures)]
-        skipped = through = total - len(todo)
-        for start in range(0, len(todo), options.batch_size):
-            batch = todo[start : start + options.batch_size]
+        remaining = [photo for photo in photographs if not record.has(photo, pictures)]
+        skipped = through = total - len(remaining)
+        for start in range(0, len(remaining), options.batch_size):
+            batch = remaining[start : start + options.batch_size]
             for photo, found in zip(batch, _predict_each(detector, batch), strict=True):
                 try:
                     if isinstance(found, InputError):
