@@ -25,6 +25,8 @@ from dermask import files
 from dermask.errors import ImageError
 from dermask.records import BoolArray, ByteArray, ImageSize
 
+Source = str | Path | bytes
+"""A photograph: where it is, or its content."""
 MAX_PIXELS = 64_000_000
 """Default limit on height times width: above every dermatoscope's camera, and 192 MB once decoded."""
 
@@ -80,7 +82,7 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 def read_image(
-    source: Path | bytes,
+    source: Source,
     *,
     max_pixels: int = MAX_PIXELS,
     name: str | None = None,
@@ -107,7 +109,7 @@ def read_image(
     return np.array(image)
 
 
-def decode_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> BoolArray:
+def decode_mask(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> BoolArray:
     """Decode a mask image.
 
     Args:
@@ -126,7 +128,7 @@ def decode_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str
     return np.asarray(image.convert("L")) > MASK_THRESH
 
 
-def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> ImageSize:
+def image_size(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> ImageSize:
     """Height and width of the upright photograph, read from its header.
 
     Raises:
@@ -164,17 +166,17 @@ def encode_png(array: ByteArray | BoolArray) -> bytes:
     return buffer.getvalue()
 
 
-def write_png(path: Path, array: ByteArray | BoolArray) -> None:
+def write_png(path: str | Path, array: ByteArray | BoolArray) -> None:
     """Write `encode_png(array)` to `path`, whole or not at all.
 
     Raises:
         InputError: The file cannot be written.
     """
-    files.write_bytes(path, encode_png(array))
+    files.write_bytes(Path(path), encode_png(array))
 
 
 def _decode(
-    source: Path | bytes,
+    source: Source,
     name: str | None,
     max_pixels: int,
     *,
@@ -193,9 +195,9 @@ def _decode(
 
 
 @contextmanager
-def _opened(source: Path | bytes, name: str | None, max_pixels: int) -> Iterator[tuple[Any, str]]:
+def _opened(source: Source, name: str | None, max_pixels: int) -> Iterator[tuple[Any, str]]:
     """The image with its header read and its pixel count checked, and what messages call it."""
-    item = name or (str(source) if isinstance(source, Path) else f"image of {len(source)} bytes")
+    item = name or (f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source))
     with _open_file(source, item) as file, _no_warnings():
         kind = _sniff(file, item)
         try:
@@ -214,11 +216,11 @@ def _opened(source: Path | bytes, name: str | None, max_pixels: int) -> Iterator
             raise ImageError(item, problem, "copy or export it again") from None
 
 
-def _open_file(source: Path | bytes, item: str) -> BinaryIO:
+def _open_file(source: Source, item: str) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
-        return source.open("rb")
+        return Path(source).open("rb")
     except FileNotFoundError:
         raise ImageError(item, "no such file", "check the path") from None
     except IsADirectoryError:

@@ -323,6 +323,15 @@ def test_target_side_leaves_other_formats_alone() -> None:
 # Refusals ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_path_may_be_given_as_text(tmp_path: Path) -> None:
+    pixels = np.full((4, 6, 3), 90, np.uint8)
+    images.write_png(str(tmp_path / "photo.png"), pixels)
+    np.testing.assert_array_equal(images.read_image(str(tmp_path / "photo.png")), pixels)
+    assert images.image_size(str(tmp_path / "photo.png")) == (4, 6)
+    with pytest.raises(ImageError, match=r"nowhere\.png: no such file"):
+        images.read_image(str(tmp_path / "nowhere.png"))
+
+
 def test_missing_file_folder_and_empty_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     for path, message in (
