@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -86,12 +86,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UnpicklingError:  # torch's own text advises to unpickle it after all
+        problem = "cannot be read safely as weights: it is damaged, or holds more than tensors"
+        raise WeightsError(str(path), problem, "save model.state_dict() alone") from None
+    except Exception as error:  # on foreign bytes the safe unpickler stumbles anywhere: IndexError, struct.error, ...
         raise WeightsError(str(path), f"cannot be read as weights: {_first_line(error)}") from None
-    except Exception as error:  # pickle's own errors have no common base
-        if type(error).__module__ not in ("pickle", "_pickle"):
-            raise
-        raise WeightsError(str(path), f"cannot be read safely as weights: {_first_line(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(str(path), "holds something else than a plain state dict", "save model.state_dict() alone")
     return state
