@@ -194,7 +194,7 @@ _TORCHVISION_V1 = ModelSettings(
 )
 
 MODEL_PRESETS: dict[str, ModelSettings] = {
-    # About 7 M parameters, made for CPUs: lesions are few and large, so anchors start at stride 8 and 64 proposals do.
+    # About 5 M parameters, made for CPUs: lesions are few and large, so anchors start at stride 8 and 64 proposals do.
     "small": ModelSettings(),
     # ResNet-50-FPN from COCO weights, with the finer mask and as many proposals as lesions need.
     "base": ModelSettings(

@@ -90,4 +90,4 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
     from dermask.errors import OutputExistsError
 
     if path.exists() and not overwrite:
-        raise OutputExistsError(str(path), "already exists", "choose another -o")
+        raise OutputExistsError(str(path), "already exists", "choose another -o, or pass --overwrite")

@@ -196,11 +196,13 @@ def train_on(
     from dermask.models.build import build_model
     from dermask.models.weights import load_weights
     from dermask.training.loop import train
+    from dermask.training.run_folder import last_checkpoint
 
     model_settings = settings.model.model_copy(update={"class_names": train_set.class_names})
     settings = settings.model_copy(update={"model": model_settings})
     model = build_model(settings.model, seed=settings.train.seed)
-    if sources.weights is not None and not resume:
+    # A run that never finished an epoch has no state of its own yet: it begins again, from the same weights.
+    if sources.weights is not None and not last_checkpoint(run_dir).is_file():
         report = load_weights(model, sources.weights)
         note(str(report))
     note(f"{plural(len(train_set), 'photograph')} to train on, {len(val_set):,} to validate on")

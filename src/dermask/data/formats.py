@@ -14,6 +14,8 @@ from dermask.data.isic import has_own_masks, is_data_folder, list_parts, read_fo
 from dermask.data.via import is_via, via_dataset
 from dermask.errors import LabelError
 
+_LABEL_FILE = "labels.json"  # as `write_coco` and `dermask data synthesize` name it
+
 
 @dataclass(frozen=True, slots=True)
 class JsonFormat:
@@ -73,7 +75,8 @@ def open_dataset(path: Path, *, images: Path | None = None, skip_bad: bool = Fal
 
     Args:
         path: A COCO or VGG JSON file, a folder that holds one such file, an ISIC challenge root or data folder, or a
-            folder with images/ and masks/.
+            folder with images/ and masks/. A `labels.json` in the folder goes before its masks/, which cannot tell two
+            lesions of a photograph apart.
         images: Folder of the photographs of a JSON file, if they are neither beside it nor in `images` there.
         skip_bad: Go on without what is bad; `Dataset.skipped` then has a line for each problem. A photograph with one
             bad annotation goes as a whole, for without it the photograph would show a lesion as bare skin.
@@ -95,6 +98,8 @@ def open_dataset(path: Path, *, images: Path | None = None, skip_bad: bool = Fal
 
 
 def _open_folder(folder: Path, images: Path | None, skip_bad: bool, part: str | None) -> Dataset:
+    if (folder / _LABEL_FILE).is_file():
+        return open_dataset(folder / _LABEL_FILE, images=images, skip_bad=skip_bad, part=part)
     for kind in FOLDER_FORMATS:
         if kind.matches(folder):
             if images is not None:

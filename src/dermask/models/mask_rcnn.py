@@ -251,7 +251,7 @@ class MaskRCNN(nn.Module):
         rows, classes = candidates // num_classes, candidates % num_classes
         chosen = take_rows(deltas[:, 1:].reshape(batch, count * num_classes, 4), candidates)
         boxes = decode_boxes(chosen, take_rows(proposals.boxes, rows), settings.delta_weights)
-        boxes = clip_boxes(boxes, sizes)
+        boxes = clip_boxes(boxes.nan_to_num(nan=0.0), sizes)
         passes = (scores > settings.score_thresh) & large_enough(boxes, _MIN_SIDE)
         survives = suppress(boxes, scores, classes, passes, iou_thresh=settings.nms_thresh)
         kept, valid = best_survivors(scores, survives, settings.max_detections)

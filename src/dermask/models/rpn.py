@@ -119,7 +119,9 @@ class RegionProposalNetwork(nn.Module):
         idx, group = torch.cat(idxs, dim=1), torch.cat(groups, dim=1)  # (B, K)
 
         scores = output.objectness_logits.gather(1, idx).sigmoid()
-        boxes = clip_boxes(decode_boxes(take_rows(output.deltas, idx), output.anchors[idx]), sizes)
+        # A diverged network has NaN here. It must reach the loss, which names it, and not RoIAlign as a place to read.
+        boxes = decode_boxes(take_rows(output.deltas, idx), output.anchors[idx]).nan_to_num(nan=0.0)
+        boxes = clip_boxes(boxes, sizes)
         survives = suppress(boxes, scores, group, large_enough(boxes, _MIN_SIDE), iou_thresh=settings.nms_thresh)
         kept, valid = best_survivors(scores, survives, post)
         return Proposals(take_rows(boxes, kept), valid)
