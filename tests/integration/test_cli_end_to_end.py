@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dermask import images
 from dermask.cli import demo as demo_module
 from dermask.cli.demo import DEMO, DemoSettings
 from dermask.cli.main import run
+from dermask.cli.progress import TrainingProgress
 from dermask.data.formats import open_dataset
 from dermask.data.synthetic import write_synthetic
 from dermask.inference import detector as detector_module
@@ -110,6 +112,29 @@ def test_a_resumed_run_takes_no_other_settings(trained: Path, capsys: pytest.Cap
     before = (trained / "data.json").read_text()
     assert run(["train", "-o", str(trained), "--resume", "--split", "2/3"]) == 1
     assert (trained / "data.json").read_text() == before
+
+
+def test_a_run_stopped_in_its_first_epoch_begins_again_from_its_weights(
+    trained: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    weights = str(trained / "checkpoints" / "best.safetensors")
+    arguments = ["train", "--data", str(scenes), "--weights", weights, "--split", "3/2", "--epochs", "1"]
+    arguments += ["--batch-size", "1", *TINY_OPTIONS]
+    assert run([*arguments, "-o", "whole"]) == 0
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_step", interrupt)
+        assert run([*arguments, "-o", "stopped"]) == 130
+    assert not Path("stopped/checkpoints").exists()
+    capsys.readouterr()
+    assert run(["train", "-o", "stopped", "--resume"]) == 0
+    assert f"weights {weights}: " in capsys.readouterr().err
+    whole, stopped = (load_file(f"{name}/checkpoints/last.safetensors") for name in ("whole", "stopped"))
+    assert [name for name, value in whole.items() if not torch.equal(value, stopped[name])] == []
+    assert "freeze_norm = true" in Path("stopped/config.toml").read_text()
 
 
 def test_the_trained_run_can_be_judged(trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]):

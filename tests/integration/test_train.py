@@ -333,6 +333,16 @@ class TestNonFiniteLoss:
         assert "\n" not in message
         assert not (tmp_path / "checkpoints").exists()
 
+    @pytest.mark.parametrize("part", ["trunk", "fpn", "rpn.deltas", "rpn.objectness", "box_head.deltas"])
+    def test_wherever_it_comes_from(self, tmp_path, part):
+        # NaN that travels forward becomes coordinates of proposals, and must reach the loss instead of a kernel.
+        settings = tiny_settings()
+        model = build_model(settings.model, seed=0)
+        for parameter in model.get_submodule(part).parameters():
+            torch.nn.init.constant_(parameter, math.nan)
+        with pytest.raises(NonFiniteLossError, match=r"epoch 1, step 1: the loss is not finite: loss nan, .*disc\d"):
+            train(model, settings, TRAIN, VAL, tmp_path, device="cpu")
+
     def test_so_does_a_gradient(self, tmp_path):
         settings = tiny_settings()
         model = build_model(settings.model, seed=0)

@@ -24,11 +24,26 @@ def test_a_label_file_is_known_by_its_content(tmp_path, tree):
 
 
 def test_a_folder_with_one_label_file_is_that_file(tmp_path):
-    write_coco_folder(tmp_path)
-    assert open_dataset(tmp_path).name == "labels"
+    write_coco_folder(tmp_path).rename(tmp_path / "mine.json")
+    assert open_dataset(tmp_path).name == "mine"
     write_json(tmp_path / "more.json", {})
-    with pytest.raises(LabelError, match=r"holds 2 JSON files: labels\.json, more\.json; name the one to read"):
+    with pytest.raises(LabelError, match=r"holds 2 JSON files: mine\.json, more\.json; name the one to read"):
         open_dataset(tmp_path)
+
+
+def test_labels_json_goes_before_masks_and_other_files(tmp_path):
+    for name in ("one", "two", "none"):
+        write_photograph(tmp_path / "images" / f"{name}.png")
+        write_mask(tmp_path / "masks" / f"{name}_segmentation.png")
+    write_json(tmp_path / "results.json", [])
+    assert len(open_dataset(tmp_path)[0].instances) == 1
+    write_json(tmp_path / "labels.json", coco_tree())
+    dataset = open_dataset(tmp_path)
+    assert dataset.source == tmp_path / "labels.json"
+    assert dataset.class_names == ("mole", "lesion")
+    assert {sample.image_id: len(sample.instances) for sample in dataset} == {"one": 1, "two": 2, "none": 0}
+    with pytest.raises(LabelError, match=r"labels\.json: a label file has no parts"):
+        open_dataset(tmp_path, part="val")
 
 
 def test_isic_roots_data_folders_and_plain_folders_are_known(tmp_path, monkeypatch):
