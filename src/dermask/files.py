@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dermask.errors import InputError
@@ -24,13 +25,33 @@ def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
     Raises:
         InputError: The folder cannot be made or written to, or the disk is full; what stood there is untouched.
     """
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, with UTF-8 text; line ends stay as they are in `text`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, temporary: Path | None = None) -> Iterator[Path]:
+    """Where to write what then takes the name `path`; makes the folder if there is none.
+
+    Args:
+        path: The file to replace or make, once the block has ended without an error.
+        temporary: Where to write until then, in the same folder; a fixed name leaves at most one file behind when the
+            process is killed. None makes one up.
+
+    Raises:
+        InputError: As `write_bytes`, also for an `OSError` of the block; what stood there is untouched.
+    """
     # Short, so that a long name does not pass the file system's limit; hidden, so that listings leave it out.
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = temporary or path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # the name must not move to the new content before the content is on the disk
         temporary.replace(path)
     except OSError as error:
@@ -42,9 +63,17 @@ def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, with UTF-8 text; line ends stay as they are in `text`."""
-    write_bytes(path, text.encode("utf-8"))
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that is there stays as it is.
+
+    Raises:
+        InputError: It cannot be made, or a file has its name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file has this name" if path.is_file() else error.strerror or str(error)
+        raise InputError(str(path), f"no folder can be made here: {reason}", "choose another place") from None
 
 
 def safe_join(root: Path, name: str) -> Path:

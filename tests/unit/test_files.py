@@ -34,6 +34,37 @@ def test_existing_file_is_replaced_and_has_ordinary_permissions(tmp_path: Path) 
     assert stat.S_IMODE(path.stat().st_mode) == ordinary
 
 
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_that_is_being_replaced_stays_until_the_new_one_is_whole(tmp_path: Path, failure: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with files.replacing(path, temporary=tmp_path / ".a") as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises(InputError if isinstance(failure, OSError) else KeyboardInterrupt):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with files.replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_made_or_refused(tmp_path: Path) -> None:
+    for _ in range(2):
+        files.make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file: no folder can be made here: a file has this name; choose another"):
+        files.make_folder(tmp_path / "file")
+    with pytest.raises(InputError, match="no folder can be made here: Not a directory"):
+        files.make_folder(tmp_path / "file" / "below")
+
+
 def test_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 255)
     files.write_bytes(path, b"x")

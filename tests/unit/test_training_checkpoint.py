@@ -117,7 +117,7 @@ class TestState:
         if victim == "save_file":
             monkeypatch.setattr(checkpoint, "save_file", die)
         else:
-            monkeypatch.setattr(checkpoint.os, "fsync", die)
+            monkeypatch.setattr("os.fsync", die)
         with pytest.raises(KeyboardInterrupt):
             save_state(path, metadata(epoch=4), **run.parts)
         monkeypatch.undo()

@@ -170,7 +170,6 @@ class Evaluation:
 
     def save(self, folder: Path) -> tuple[Path, Path]:
         """Write evaluation.json and per_photo.csv into a folder, replacing what an earlier evaluation left there."""
-        folder.mkdir(parents=True, exist_ok=True)
         summary, table = folder / "evaluation.json", folder / "per_photo.csv"
         files.write_text(summary, self.to_json() + "\n")
         files.write_text(table, self.to_csv())

@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -156,12 +155,5 @@ def _csv_row(record: PhotoRecord, number: int, lesion: FoundLesion) -> Sequence[
 @contextmanager
 def _atomic_text(path: Path) -> Iterator[TextIOWrapper]:
     """A text file that takes its name when it is whole; an error leaves what was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file

@@ -148,11 +148,9 @@ def _save(
 ) -> PhotoRecord:
     if "overlay" in pictures:
         path = overlay_path(output, image_id)
-        path.parent.mkdir(exist_ok=True)
         write_overlay(path, photo.source, detections, score_thresh=options.score_thresh, max_side=options.overlay_side)
     if "mask" in pictures:
         path = mask_path(output, image_id)
-        path.parent.mkdir(exist_ok=True)
         write_mask(path, detections, rule=options.rule, score_thresh=options.score_thresh)
     return PhotoRecord(
         image_id, photo.file, photo.stamp(), detections.size, tuple(pictures), describe_lesions(detections)

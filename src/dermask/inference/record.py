@@ -125,7 +125,6 @@ class Record:
         else:
             if not overwrite:
                 self._refuse_foreign_files()
-            folder.mkdir(parents=True, exist_ok=True)
             files.write_text(self.path, json.dumps({"format": RECORD_FORMAT, **header}, ensure_ascii=False) + "\n")
         self._file = self.path.open("a", encoding="utf-8", newline="")
 

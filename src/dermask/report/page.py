@@ -81,7 +81,6 @@ def write_run_report(
         if dataset is not None and detections is not None:
             context["galleries"] = _make_galleries(evaluation, dataset, detections, num_pictures)
     page = run_dir / "report.html"
-    run_dir.mkdir(parents=True, exist_ok=True)
     files.write_text(page, _render(context))
     return page
 

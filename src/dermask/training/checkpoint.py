@@ -9,7 +9,6 @@ pickled.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from dermask import __version__
 from dermask.config import RunSettings
 from dermask.errors import SettingError, WeightsError
-from dermask.files import write_text
+from dermask.files import replacing, write_text
 
 FORMAT = 1
 """Version of the layout above; raised when older code could no longer read a checkpoint."""
@@ -173,16 +172,15 @@ def settings_tree(settings: RunSettings) -> dict[str, Any]:
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Metadata) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that a killed run leaves at most one behind
     plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}  # channels_last is not kept
-    temporary.touch()
-    mode = temporary.stat().st_mode
-    save_file(plain, temporary, metadata={_KEY: metadata.to_json()})
-    temporary.chmod(mode)  # safetensors lets nobody but the owner read; colleagues share runs
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())  # else a power cut could leave the new name on old or no bytes
-    temporary.replace(path)
+    with replacing(path, temporary=path.with_name(f".{path.name}.tmp")) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            save_file(plain, temporary, metadata={_KEY: metadata.to_json()})
+        except SafetensorError as error:  # how it tells that the disk is full
+            raise WeightsError(str(path), f"cannot be written: {error}", "make room, then resume") from None
+        temporary.chmod(mode)  # safetensors lets nobody but the owner read; colleagues share runs
     write_text(path.with_suffix(".json"), metadata.to_json(indent=2) + "\n")
 
 

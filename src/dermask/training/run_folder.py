@@ -23,7 +23,7 @@ import torch
 from dermask import __version__
 from dermask.config import RunSettings, to_toml
 from dermask.errors import OutputExistsError
-from dermask.files import write_text
+from dermask.files import make_folder, write_text
 from dermask.training.distributed import Processes
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "faster-coco-eval")
@@ -53,7 +53,7 @@ def open_folder(run_dir: Path, *, resume: bool) -> bool:
         raise OutputExistsError(
             str(run_dir), "holds a run already", "go on with it by --resume, or choose another folder"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     return resume and last_checkpoint(run_dir).is_file()
 
 
