@@ -18,6 +18,7 @@ from dermask.data.synthetic import (
     MAX_LESIONS,
     SceneSettings,
     draw_scene,
+    scene_id,
     synthetic_dataset,
     write_sheet,
     write_synthetic,
@@ -158,6 +159,27 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="not an empty folder"):
         write_synthetic(tmp_path, 1, 0, SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_progress_is_told_scene_by_scene(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    synthetic_dataset(2, size=SMALL, on_scene=lambda done, total: heard.append((done, total)))
+    write_synthetic(tmp_path, 3, 0, SMALL, on_scene=lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 2), (2, 2), (1, 3), (2, 3), (3, 3)]
+
+
+def test_drawing_that_is_stopped_leaves_whole_files(tmp_path: Path) -> None:
+    def stop(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_synthetic(tmp_path, 3, 0, SMALL, on_scene=stop)
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    ids = [scene_id(0, index) for index in range(2)]
+    assert names == {f"{name}.jpg" for name in ids} | {f"{name}_segmentation.png" for name in ids}
+    for path in tmp_path.glob("*/*"):
+        assert images.read_image(path).shape == (*SMALL, 3)
 
 
 def test_the_sheet_is_a_webp_of_all_scenes(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ Results go to stdout, everything else to stderr. Only modules that cost little a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,21 +74,32 @@ def result(text: str) -> None:
 
 
 def progress_bar(unit: str) -> Progress:
-    """A progress bar on stderr, silent unless that is a terminal; a context manager."""
+    """A progress bar on stderr, silent unless that is a terminal; a context manager.
+
+    Args:
+        unit: What stands behind the count, such as "photographs"; may name a task's fields in braces.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),  # a console also counts as a terminal where FORCE_COLOR is set
         transient=True,
     )
+
+
+@contextmanager
+def counting(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar as a function that is told how many are done, and of how many."""
+    with progress_bar(unit) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def plural(count: int, noun: str) -> str:

@@ -12,6 +12,7 @@ from dermask.cli.common import (
     PartOption,
     SkipBadOption,
     UsageMistake,
+    counting,
     note,
     open_data,
     plural,
@@ -59,7 +60,6 @@ def show(
         for index in bar.track(spread(len(dataset), count), description="show"):
             loaded = dataset.load(index)
             tiles.append(outlined_tile(loaded.image, loaded.masks, loaded.image_id, side=side))
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_png(output, contact_sheet(tiles, columns=columns, side=side))
     note(f"{len(tiles)} of {plural(len(dataset), 'photograph')}, {', '.join(dataset.class_names)}")
     result(str(output))
@@ -83,7 +83,9 @@ def synthesize(
     from dermask.data.synthetic import write_synthetic
     from dermask.records import ImageSize
 
-    result(str(write_synthetic(output, count, seed, ImageSize(size, size))))
+    with counting("draw", "scenes") as show_progress:
+        labels = write_synthetic(output, count, seed, ImageSize(size, size), on_scene=show_progress)
+    result(str(labels))
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:

@@ -13,10 +13,10 @@ from dermask.cli.common import (
     RuleOption,
     ThreadsOption,
     UsageMistake,
+    counting,
     given,
     note,
     plural,
-    progress_bar,
     result,
     set_threads,
 )
@@ -75,8 +75,7 @@ def predict(
     checkpoint = find_model(model)
     detector = load(checkpoint, device=device, batch_size=batch_size)
     set_threads(threads)
-    with progress_bar("photographs") as bar:
-        task = bar.add_task("predict", total=len(photographs))
+    with counting("predict", "photographs") as show_progress:
         summary = predict_photographs(
             detector,
             photographs,
@@ -84,7 +83,7 @@ def predict(
             options,
             model_id=model_fingerprint(checkpoint),
             overwrite=overwrite,
-            on_photo=lambda done, total: bar.update(task, completed=done, total=total),
+            on_photo=show_progress,
         )
     for line in summary.failures:
         note(f"skipped: {line}")

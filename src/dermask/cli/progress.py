@@ -5,10 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from dermask.cli.common import note
+from dermask.cli.common import note, progress_bar
 from dermask.training.callbacks import LOSS_PARTS, Callback, EpochReport, RunStart, StepReport, TrainResult
 
 
@@ -16,17 +13,7 @@ class TrainingProgress(Callback):
     """Tells on stderr how a run goes; the bar appears on a terminal only. A context manager."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self._bar = progress_bar("{task.fields[figures]}")
         self._task = self._bar.add_task("", total=None, figures="")
         self._epochs = 0
 

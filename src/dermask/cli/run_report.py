@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dermask.cli.common import DeviceName, note, progress_bar
+from dermask.cli.common import DeviceName, counting, note
 
 if TYPE_CHECKING:
     from dermask.data.dataset import Dataset
@@ -27,13 +27,12 @@ def find_lesions(detector: Detector, dataset: Dataset) -> list[PredictedMasks]:
     from dermask.evaluation.evaluate import as_masks
 
     found: list[PredictedMasks] = []
-    with progress_bar("photographs") as bar:
-        task = bar.add_task("evaluate", total=len(dataset))
+    with counting("evaluate", "photographs") as show_progress:
         for start in range(0, len(dataset), _AT_ONCE):
             part = dataset[start : start + _AT_ONCE]
             for sample, detections in zip(part, detector.predict([sample.image for sample in part]), strict=True):
                 found.append(as_masks(replace(detections, image_id=sample.image_id)))
-            bar.update(task, completed=len(found))
+            show_progress(len(found), len(dataset))
     return found
 
 

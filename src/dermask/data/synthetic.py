@@ -10,6 +10,7 @@ other lesions keeps its skin, light and hair. M lesions of one photograph (0 to 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -152,7 +153,12 @@ def _paint_lesions(
 
 
 def synthetic_dataset(
-    count: int, *, seed: int = 0, size: ImageSize = _SCENE_SIZE, settings: SceneSettings = DEFAULT_SCENES
+    count: int,
+    *,
+    seed: int = 0,
+    size: ImageSize = _SCENE_SIZE,
+    settings: SceneSettings = DEFAULT_SCENES,
+    on_scene: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Drawn scenes in memory.
 
@@ -163,6 +169,7 @@ def synthetic_dataset(
         seed: Another seed, other scenes; from 0.
         size: Height and width of each.
         settings: How often things occur.
+        on_scene: Called after each scene with how many are drawn, and of how many.
 
     Raises:
         SettingError: As for `draw_scene`.
@@ -172,6 +179,8 @@ def synthetic_dataset(
         scene = _scene(index, seed, size, settings)
         instances = tuple(Instance(1, Bitmask(mask)) for mask in scene.masks)
         samples.append(Sample(scene_id(seed, index), scene.image, size, instances))
+        if on_scene is not None:
+            on_scene(index + 1, count)
     return Dataset(samples, name=f"{count} drawn scenes, seed {seed}")
 
 
@@ -188,7 +197,13 @@ def _scene(index: int, seed: int, size: ImageSize, settings: SceneSettings) -> L
 
 
 def write_synthetic(
-    folder: Path, count: int, seed: int, size: ImageSize, *, settings: SceneSettings = DEFAULT_SCENES
+    folder: Path,
+    count: int,
+    seed: int,
+    size: ImageSize,
+    *,
+    settings: SceneSettings = DEFAULT_SCENES,
+    on_scene: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw scenes into a folder: ``images/ID.jpg``, ``masks/ID_segmentation.png`` and ``labels.json``.
 
@@ -201,6 +216,7 @@ def write_synthetic(
         seed: Of the scenes, as for `synthetic_dataset`.
         size: Height and width of each.
         settings: How often things occur.
+        on_scene: As for `synthetic_dataset`.
 
     Returns:
         The path of ``labels.json``.
@@ -213,7 +229,7 @@ def write_synthetic(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputExistsError(str(folder), "is not an empty folder", "choose another name")
     for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
+        files.make_folder(folder / name)
     samples = []
     for index in range(count):
         scene, image_id = _scene(index, seed, size, settings), scene_id(seed, index)
@@ -222,6 +238,8 @@ def write_synthetic(
         images.write_png(folder / "masks" / f"{image_id}_segmentation.png", np.logical_or.reduce(scene.masks))
         outlines: list[Rle] = [masks.bitmask_to_rle(mask) for mask in scene.masks]
         samples.append(Sample(image_id, photograph, size, tuple(Instance(1, outline) for outline in outlines)))
+        if on_scene is not None:
+            on_scene(index + 1, count)
     labels = folder / "labels.json"
     coco.write_coco(Dataset(samples, name=f"{count} drawn scenes, seed {seed}"), labels)
     return labels
