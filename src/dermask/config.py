@@ -124,6 +124,8 @@ class BoxHeadSettings(Settings):
     """Detections below this score are dropped."""
     nms_thresh: Fraction = 0.5
     """IoU above which the weaker of two detections of a class goes."""
+    contained_thresh: Fraction = 0.8
+    """Share of the smaller of two boxes inside the other above which the weaker loses half its score; 1: never."""
     max_detections: Count = 16
     """Detections kept per photograph."""
 
@@ -187,7 +189,7 @@ _TORCHVISION_V1 = ModelSettings(
         train_post_nms_topk=2000,
         sampled_anchors=256,
     ),
-    box_head=BoxHeadSettings(channels=1024, sampled_rois=512, max_detections=100),
+    box_head=BoxHeadSettings(channels=1024, sampled_rois=512, max_detections=100, contained_thresh=1.0),
     mask_head=MaskHeadSettings(
         pool_size=14, resolution=28, conv_channels=(256, 256, 256, 256), finest_level=False, train_rois=None
     ),
@@ -210,7 +212,9 @@ MODEL_PRESETS: dict[str, ModelSettings] = {
                 "train_post_nms_topk": 300,
             }
         ),
-        box_head=_TORCHVISION_V1.box_head.model_copy(update={"sampled_rois": 64, "max_detections": 16}),
+        box_head=_TORCHVISION_V1.box_head.model_copy(
+            update={"sampled_rois": 64, "max_detections": 16, "contained_thresh": 0.8}
+        ),
         mask_head=_TORCHVISION_V1.mask_head.model_copy(update={"resolution": 56, "train_rois": 8}),
     ),
     # The published networks, number for number; tests hold them to torchvision's results.

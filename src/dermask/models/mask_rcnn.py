@@ -33,7 +33,7 @@ from dermask.models.fpn import FeaturePyramid
 from dermask.models.heads import BoxHead, MaskHead
 from dermask.models.losses import class_loss, delta_loss, mask_loss
 from dermask.models.matching import Samples, draw_samples, hash_uniform, match
-from dermask.models.nms import best_survivors, suppress
+from dermask.models.nms import best_survivors, contained, suppress
 from dermask.models.pooling import pool_regions
 from dermask.models.rpn import Proposals, RegionProposalNetwork
 
@@ -41,6 +41,9 @@ LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox
 # Detections thinner than this, in pixels of the network's input, are dropped (torchvision).
 _MIN_SIDE = 1e-2
 _FINEST_STAGE = 2
+# What a detection inside a better one keeps of its score: so much that it still ranks, so little that it never passes a
+# threshold of a half. Dropping it instead cost 4 points of AP50 on validation, where the better-scoring one was wrong.
+_CONTAINED_DECAY = 0.5
 _SALT = 2
 
 
@@ -255,7 +258,15 @@ class MaskRCNN(nn.Module):
         passes = (scores > settings.score_thresh) & large_enough(boxes, _MIN_SIDE)
         survives = suppress(boxes, scores, classes, passes, iou_thresh=settings.nms_thresh)
         kept, valid = best_survivors(scores, survives, settings.max_detections)
-        return PaddedDetections(take_rows(boxes, kept), scores.gather(1, kept), classes.gather(1, kept) + 1, valid)
+        found = PaddedDetections(take_rows(boxes, kept), scores.gather(1, kept), classes.gather(1, kept) + 1, valid)
+        if settings.contained_thresh >= 1:
+            return found
+        inside = contained(found.boxes, found.labels, valid, share_thresh=settings.contained_thresh)
+        scores = torch.where(inside, found.scores * _CONTAINED_DECAY, found.scores)
+        order, valid = best_survivors(scores, valid & (scores > settings.score_thresh), settings.max_detections)
+        return PaddedDetections(
+            take_rows(found.boxes, order), scores.gather(1, order), found.labels.gather(1, order), valid
+        )
 
     def _mask_logits(
         self, levels: Sequence[Tensor], boxes: Tensor, labels: Tensor, image_idxs: Tensor, padded: tuple[int, int]

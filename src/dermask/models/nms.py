@@ -57,3 +57,31 @@ def best_survivors(scores: Tensor, survives: Tensor, count: int) -> tuple[Tensor
     """
     ordered, idxs = scores.masked_fill(~survives, -1.0).sort(dim=1, descending=True, stable=True)
     return idxs[:, :count], ordered[:, :count] >= 0
+
+
+def contained(boxes: Tensor, labels: Tensor, valid: Tensor, *, share_thresh: float) -> Tensor:
+    """Which of a few detections lie inside a better one of their class, or around it.
+
+    Suppression by IoU keeps a box around a part of a lesion, since the two differ in size. Lesions do not lie inside
+    lesions, so such a box is a part, or a frame around two that were found already.
+
+    Args:
+        boxes: (B, D, 4) xyxy, best first.
+        labels: (B, D).
+        valid: (B, D) bool.
+        share_thresh: Intersection over the smaller of two boxes, above which the one with the lower score counts.
+
+    Returns:
+        (B, D) bool, a subset of `valid`.
+    """
+    top_left = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    bottom_right = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)  # (B, D, D)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
+    smaller = torch.minimum(area[:, :, None], area[:, None, :])
+    clashes = (intersection > share_thresh * smaller) & (labels[:, :, None] == labels[:, None, :])
+    later = torch.ones_like(clashes[0]).triu(diagonal=1)
+    free = valid
+    for rank in range(boxes.shape[1]):  # greedy, hence one after the other: what is contained does not contain
+        free = free & ~(clashes[:, rank] & later[rank] & free[:, rank, None])
+    return valid & ~free
