@@ -82,7 +82,7 @@ def pool_per_level(
     for number, (level, stride) in enumerate(zip(levels, strides, strict=True)):
         (rows,) = (chosen == number).nonzero(as_tuple=True)
         features = roi_align(level, rois[rows], pool_size, 1.0 / stride, SAMPLING_RATIO, aligned=False)
-        pooled = pooled.index_copy(0, rows, features.to(pooled.dtype))
+        pooled.index_copy_(0, rows, features.to(pooled.dtype))
     return pooled
 
 
