@@ -103,6 +103,26 @@ def test_parity_holds_for_any_number_of_classes(name, num_classes):
     assert_same_losses(pair, [(96, 96)], [1])
 
 
+def test_v1_equals_torchvisions_with_its_published_frozen_norm_up_to_rounding():
+    # torchvision's frozen norm multiplies and adds in two steps, ours in one, as its other norm does, to which ours is
+    # equal to the bit: the last digit of fifty layers differs, and random weights blow that up.
+    rounding = {"atol": 2e-3, "rtol": 0}
+    pair = make_pair("torchvision_v1", published_norm=True)
+    for size in ((96, 96), (70, 110)):
+        images = random_images([size], seed=4)
+        (found,), (expected,) = pair.ours.predict(images), oracle_predict(pair.oracle, images)
+        assert len(found) == len(expected.scores) > 3
+        assert_close(found.labels, expected.labels)
+        assert_close(found.scores, expected.scores, **rounding)
+        assert_close(found.boxes / max(size), expected.boxes / max(size), **TOLERANCE)
+        assert_close(found.mask_probs, expected.mask_probs, **rounding)
+    targets = [blob_target((96, 96), 2, num_classes=2)]
+    images = random_images([(96, 96)], seed=4)
+    with torch.no_grad():
+        losses = pair.ours.train().losses(images, targets)
+    assert_close(losses, oracle_losses(pair.oracle, images, targets), **LOSS_TOLERANCE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_parity_holds_at_the_published_settings(name):
@@ -111,9 +131,8 @@ def test_parity_holds_at_the_published_settings(name):
         oracle_settings={"rpn_batch_size_per_image": EVERYTHING, "box_batch_size_per_image": EVERYTHING},
         our_settings={"rpn.sampled_anchors": EVERYTHING, "box_head.sampled_rois": EVERYTHING},
     )
-    for size in ((384, 384), (300, 520)):
-        images = random_images([size], seed=1)
-        assert_same_detections(pair.ours.predict(images)[0], oracle_predict(pair.oracle, images)[0], size)
+    images = random_images([(300, 420)], seed=1)
+    assert_same_detections(pair.ours.predict(images)[0], oracle_predict(pair.oracle, images)[0], (300, 420))
     pair.oracle.transform.min_size, pair.oracle.transform.max_size = (256,), 400
     image = pair.ours.settings.image.model_copy(update={"min_size": 256, "max_size": 400})
     pair.ours.settings = pair.ours.settings.model_copy(update={"image": image})

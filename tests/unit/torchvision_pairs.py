@@ -8,6 +8,7 @@ import torch
 from model_cases import blob_target, random_images, settle_norm
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.ops import FrozenBatchNorm2d
 
 from dermask.config import override, preset
 from dermask.models.batching import Target
@@ -76,6 +77,7 @@ def make_pair(
     name: str,
     *,
     num_classes: int = 2,
+    published_norm: bool = False,
     oracle_settings: dict[str, object] | None = None,
     our_settings: dict[str, object] | None = None,
 ) -> Pair:
@@ -84,6 +86,7 @@ def make_pair(
     Args:
         name: Preset.
         num_classes: Foreground classes.
+        published_norm: Give torchvision's v1 the frozen batch norm that it has with published weights.
         oracle_settings: torchvision's keywords; None takes `ORACLE_SETTINGS`.
         our_settings: The same in our words; None takes `OUR_SETTINGS`.
     """
@@ -103,7 +106,19 @@ def make_pair(
     for module in ours.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.0  # as `settle_norm` leaves the oracle's
+    if published_norm:
+        _freeze_norm_as_published(oracle)
     return Pair(oracle, ours)
+
+
+def _freeze_norm_as_published(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(child.num_features, eps=child.eps)
+            frozen.load_state_dict(child.state_dict())
+            setattr(module, name, frozen)
+        else:
+            _freeze_norm_as_published(child)
 
 
 def _make_scores_differ(oracle: nn.Module) -> None:
