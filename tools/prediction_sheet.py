@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--part")
+    parser.add_argument("--rule", choices=("primary", "union"), default="primary", help="The best lesion, or all.")
     parser.add_argument("--count", type=int, default=24, help="Photographs, evenly spread over the data set.")
     parser.add_argument("--columns", type=int, default=7)
     parser.add_argument("--side", type=int, default=168, help="Of each photograph, pixels.")
@@ -41,15 +42,15 @@ def main() -> None:
     for index, sample in enumerate(data):
         photograph = data.load(index)
         [found] = detector.predict([photograph.image])
-        figures = evaluate([found], data.select([index])).figures
+        figures = evaluate([found], data.select([index]), rule=arguments.rule).figures
         height, width = photograph.image.shape[:2]
         scale = 2 * arguments.side / max(height, width)  # drawn at twice the size, so that lines come out fine
         size = ImageSize(round(height * scale), round(width * scale))
         truth = np.zeros((len(photograph.masks), *size), np.bool_)
         for large, mask in zip(truth, photograph.masks, strict=True):
             large[:] = Image.fromarray(mask).resize(size[::-1])
-        best = found.select(np.arange(min(1, len(found))))
-        shown = draw_overlay(images.resize(photograph.image, size), best, truth, show_labels=False)
+        drawn = found.above(0.5) if arguments.rule == "union" else found.select(np.arange(min(1, len(found))))
+        shown = draw_overlay(images.resize(photograph.image, size), drawn, truth, show_labels=False)
         small = images.resize(shown, ImageSize(round(height * scale / 2), round(width * scale / 2)))
         tiles.append(Tile(small, f"{sample.image_id}  {figures.jaccard:.2f}"))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
