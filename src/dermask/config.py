@@ -385,6 +385,8 @@ def parse(kind: type[S], tree: Mapping[str, Any], *, item: str) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SettingError(f"{item} {name}", "does not exist", "dermask info --settings lists all") from None
         found = "" if isinstance(first["input"], dict) else f"{first['input']!r}: "
         problem = f"{found}{first['msg'].removeprefix('Value error, ')}"
         raise SettingError(f"{item} {name}".strip(), problem) from None
@@ -404,7 +406,7 @@ def from_toml(kind: type[S], path: Path) -> S:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingError(str(path), "no such file") from None
+        raise SettingError(str(path), "no such file", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(str(path), f"is not TOML: {error}") from None
     return parse(kind, _map_values(tree, lambda value: None if value == "none" else value), item=f"{path}:")

@@ -34,10 +34,15 @@ class InputError(DermaskError, ValueError):
         self.item = item
         self.problem = problem
         self.cure = cure
-        super().__init__(f"{item}: {problem}" + (f"; {cure}" if cure else ""))
+        super().__init__(_one_line(f"{item}: {problem}" + (f"; {cure}" if cure else "")))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.item, self.problem, self.cure)  # keeps all three across process borders
+
+
+def _one_line(text: str) -> str:
+    """Line ends, terminal codes and undecodable bytes, which file names may hold, become visible escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class ImageError(InputError):

@@ -30,8 +30,11 @@ def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, with UTF-8 text; line ends stay as they are in `text`."""
-    write_bytes(path, text.encode("utf-8"))
+    """As `write_bytes`, with UTF-8 text; line ends stay as they are in `text`.
+
+    What UTF-8 cannot say, such as file names that are not valid in it, is written as JSON escapes it: ``\\udcff``.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -49,7 +52,7 @@ def replacing(path: Path, *, temporary: Path | None = None) -> Iterator[Path]:
     # Short, so that a long name does not pass the file system's limit; hidden, so that listings leave it out.
     temporary = temporary or path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # the name must not move to the new content before the content is on the disk

@@ -95,11 +95,11 @@ def test_toml_that_is_empty_gives_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"c\.toml: no such file"),
+        (None, r"c\.toml: no such file; check the path"),
         (b"epochs = ", r"c\.toml: is not TOML"),
         (b"\xff\xfe", r"c\.toml: is not TOML"),
         (b"[train]\nepochs = -1", r"c\.toml: train\.epochs: -1: "),
-        (b"[train]\nepoch = 1", r"c\.toml: train\.epoch: "),
+        (b"[train]\nepoch = 1", r"c\.toml: train\.epoch: does not exist; dermask info --settings lists all"),
         (b"train = 3", r"c\.toml: train: 3: "),
     ],
 )

@@ -87,3 +87,11 @@ def test_a_known_split():
 def test_impossible_parts_are_refused(parts, message):
     with pytest.raises(SettingError, match=message):
         split_by_seed(make(10), parts, seed=0)
+
+
+def test_ids_of_files_whose_names_are_no_utf8_are_split_too():
+    dataset = Dataset([Sample(image_id, PIXEL) for image_id in ("latin\udcfc", "utf")])
+    assert {image_id for part in split_by_seed(dataset, (1, 1), seed=0) for image_id in ids(part)} == {
+        "latin\udcfc",
+        "utf",
+    }

@@ -17,6 +17,12 @@ def test_message_without_cure_ends_with_the_problem() -> None:
     assert str(errors.LabelError("a.json", "is empty")) == "a.json: is empty"
 
 
+def test_names_of_files_cannot_break_the_line() -> None:
+    error = errors.ImageError("two\nlines \x1b[31m \udcff größe.jpg", "is empty")
+    assert str(error) == r"two\nlines \x1b[31m \udcff größe.jpg: is empty"
+    assert error.item.startswith("two\n")
+
+
 @pytest.mark.parametrize(
     "kind",
     [

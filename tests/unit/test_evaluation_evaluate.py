@@ -13,7 +13,7 @@ import pytest
 
 from dermask import masks
 from dermask.data.dataset import Dataset
-from dermask.errors import InputError
+from dermask.errors import InputError, SettingError
 from dermask.evaluation.coco_ap import coco_ap
 from dermask.evaluation.evaluate import Evaluation, as_masks, evaluate, summarise
 from dermask.evaluation.isic_challenge import mean_figures, photo_figures
@@ -143,6 +143,12 @@ def test_the_summary_of_an_epoch_is_that_of_the_evaluation() -> None:
 def test_predictions_for_other_photographs_are_refused(predictions: list[Detections], message: str) -> None:
     with pytest.raises(InputError, match=message):
         evaluate(predictions, make_dataset([1, 1]))
+
+
+@pytest.mark.parametrize("score_thresh", [-0.1, 1.1])
+def test_a_threshold_that_no_score_has_is_refused(score_thresh: float) -> None:
+    with pytest.raises(SettingError, match=r"score_thresh -?\d\.1: must be between 0 and 1"):
+        evaluate(FakeDetector(), make_dataset(), rule="union", score_thresh=score_thresh)
 
 
 def test_an_empty_data_set_is_refused() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -23,6 +24,11 @@ def test_written_bytes_are_read_back(tmp_path: Path, data: bytes) -> None:
 def test_text_is_utf8_and_keeps_its_line_ends(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.txt", "größe\r\n\n")
     assert (tmp_path / "a.txt").read_bytes() == "größe\r\n\n".encode()
+
+
+def test_text_that_is_no_unicode_is_written_as_json_escapes_it(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a.json", '"latin\udcfc"')
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == "latin\udcfc"
 
 
 def test_existing_file_is_replaced_and_has_ordinary_permissions(tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
 
 def test_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
-    with pytest.raises(InputError, match=r"b\.txt: cannot be written"):
+    with pytest.raises(InputError, match="a: no folder can be made here: a file has this name"):
         files.write_text(tmp_path / "a" / "b.txt", "")
 
 

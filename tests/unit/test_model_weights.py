@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 from functools import cache
 from urllib.error import URLError
 
@@ -289,7 +290,7 @@ def test_published_weights_are_fetched_by_torchvisions_download(source, name, fi
     report = load_weights(preset_model(name), source)
     ((url, options),) = calls
     assert url == f"https://download.pytorch.org/models/{file}"
-    assert options == {"map_location": "cpu", "check_hash": True, "weights_only": True}
+    assert options == {"map_location": "cpu", "check_hash": True, "weights_only": True, "progress": False}
     assert report.source == file
     assert report.fresh == ()
 
@@ -300,6 +301,18 @@ def test_imagenet_means_the_trunk_that_the_model_has(small_model, mobilenet_stat
     report = load_weights(small_model, "imagenet")
     assert "mobilenet_v2" in urls[0]
     assert not [name for name in report.fresh if name.startswith("trunk.")]
+
+
+def test_what_the_download_prints_stays_out_of_the_results(small_model, mobilenet_state, monkeypatch, capsys):
+    monkeypatch.setattr(DOWNLOAD, lambda url, **_: sys.stdout.write("Downloading") and mobilenet_state)
+    load_weights(small_model, "imagenet")
+    assert capsys.readouterr() == ("", "Downloading")
+
+
+def test_a_foreign_pickle_gives_one_line_and_no_warning(small_model, tmp_path):
+    (tmp_path / "foreign.pt").write_bytes(pickle.dumps({1: 2}, protocol=4))  # torch warns about its protocol
+    with pytest.raises(WeightsError, match=r"foreign\.pt: (?!.*please file an issue)"):
+        load_weights(small_model, tmp_path / "foreign.pt")
 
 
 @pytest.mark.parametrize(

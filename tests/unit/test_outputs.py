@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -268,6 +271,21 @@ def test_unreadable_photographs_are_listed_and_the_rest_is_done(photos: Path, tm
     assert run([photos, "nowhere.jpg"], tmp_path / "out").failures == summary.failures  # listed again, done again
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+def test_odd_names_cost_no_photograph(photos: Path, tmp_path: Path):
+    names = ["größe ü 1.jpg", "two\nlines.jpg", os.fsdecode(b"latin\xfc.jpg")]
+    for name in names:
+        write_photo(photos / name)
+    output = tmp_path / "out"
+    assert run(photos, output).done == 6
+    assert run(photos, output).skipped == 6
+    stems = {Path(name).stem for name in names}
+    assert stems < {path.name.removesuffix("_segmentation.png") for path in (output / "masks").iterdir()}
+    for name in ("coco_results.json", "lesions.csv", "predictions.jsonl"):
+        (output / name).read_text(encoding="utf-8")
+    assert stems < {result["image_id"] for result in json.loads((output / "coco_results.json").read_text())}
+
+
 def test_equal_names_in_different_folders_get_different_files(tmp_path: Path):
     for folder in ("left", "right"):
         write_photo(tmp_path / folder / "IMG.jpg")
@@ -337,6 +355,25 @@ class TestCollect:
         data = write_photo(tmp_path / f"photo.{suffix}").read_bytes()
         [photo] = collect_photographs(["-"], output=tmp_path / "out", stdin=data)
         assert (photo.source, photo.stem) == (data, "stdin")
+
+    def test_a_listed_path_may_be_no_utf8(self, tmp_path: Path):
+        assert self.names(["-"], tmp_path, stdin=b"photos/latin\xfc.jpg\n") == [os.fsdecode(b"latin\xfc.jpg")]
+
+    def test_a_locked_folder_is_kept_for_the_list_of_failures(self, photos: Path, tmp_path: Path, monkeypatch):
+        locked = photos / "lost+found"
+        locked.mkdir()
+        listed = os.scandir
+
+        def refuse(path):
+            if Path(path) == locked:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return listed(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)  # permissions do not hold back the superuser
+        assert self.names([photos], tmp_path) == ["a.jpg", "b.png", "c.jpg", "*"]
+
+    def test_a_name_that_no_file_can_have_is_kept_too(self, tmp_path: Path):
+        assert self.names(["n" * 300], tmp_path) == ["n" * 300]
 
     def test_no_photograph_at_all_is_an_error(self, tmp_path: Path):
         (tmp_path / "empty").mkdir()

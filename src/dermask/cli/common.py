@@ -45,6 +45,7 @@ PartOption = Annotated[
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without labels that are wrong; say how many.")]
 DeviceOption = Annotated[DeviceName, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default=False)]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Photographs computed at once.", min=1, show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 RuleOption = Annotated[
     Rule, typer.Option(help="The one mask of a photograph: its best-scoring lesion, or all of them together.")
@@ -158,6 +159,8 @@ def open_data(data: Path, *, images: Path | None = None, part: str | None = None
         for line in dataset.skipped:
             note(f"skipped: {line}")
         note(f"{plural(len(dataset.skipped), 'label')} skipped, {plural(len(dataset), 'photograph')} left")
+    if not any(sample.instances for sample in dataset):
+        note(f"{data}: no photograph has an outline; if that is not meant, export the labels again")
     return dataset
 
 

@@ -55,13 +55,17 @@ def show(
     dataset = open_data(data, images=images, part=part, skip_bad=skip_bad)
     if not len(dataset):
         raise InputError(str(data), "has no photographs to show")
-    tiles = []
+    tiles, lesions = [], 0
     with progress_bar("photographs") as bar:
         for index in bar.track(spread(len(dataset), count), description="show"):
             loaded = dataset.load(index)
             tiles.append(outlined_tile(loaded.image, loaded.masks, loaded.image_id, side=side))
+            lesions += len(loaded.labels)
     write_png(output, contact_sheet(tiles, columns=columns, side=side))
-    note(f"{len(tiles)} of {plural(len(dataset), 'photograph')}, {', '.join(dataset.class_names)}")
+    note(
+        f"{len(tiles)} of {plural(len(dataset), 'photograph')}, {plural(lesions, 'lesion')} on them; "
+        f"classes: {', '.join(dataset.class_names)}"
+    )
     result(str(output))
 
 

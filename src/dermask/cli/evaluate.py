@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dermask.cli.common import (
+    BatchSizeOption,
     DataOption,
     DeviceName,
     DeviceOption,
@@ -39,7 +40,8 @@ def evaluate(
     skip_bad: SkipBadOption = False,
     rule: RuleOption = "primary",
     score_thresh: Annotated[
-        float | None, typer.Option(help="From which score a lesion enters the union. 0.5.", show_default=False)
+        float | None,
+        typer.Option(help="From which score a lesion enters the union. 0.5.", min=0, max=1, show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
@@ -51,7 +53,7 @@ def evaluate(
         ),
     ] = None,
     as_json: JsonOption = False,
-    batch_size: Annotated[int | None, typer.Option(help="Photographs computed at once.", show_default=False)] = None,
+    batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -67,15 +69,18 @@ def evaluate(
     """
     from dermask.cli.run_report import write_report
     from dermask.evaluation.evaluate import evaluate as compute
+    from dermask.files import make_folder
 
     dataset = open_data(data, images=images, part=part, skip_bad=skip_bad)
+    if output is not None:
+        make_folder(output)  # a wrong name is told before the work, not after it
     predictions = _find_predictions(model, dataset, device=device, batch_size=batch_size, threads=threads)
     evaluation = compute(predictions, dataset, rule=rule, **given(score_thresh=score_thresh))  # type: ignore[arg-type]
+    result(evaluation.to_json() if as_json else figures_table(evaluation))
     if output is not None:
         for path in (*evaluation.save(output), write_report(output, evaluation, dataset, predictions)):
             if path is not None:
                 note(f"wrote {path}")
-    result(evaluation.to_json() if as_json else figures_table(evaluation))
 
 
 def figures_table(evaluation: Evaluation) -> str:

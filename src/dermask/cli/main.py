@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A mistake gets one line on stderr. `DERMASK_TRACEBACK=1` adds the traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: an odd file name must not cost the result
     raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dermask.cli.common import (
+    BatchSizeOption,
     DeviceOption,
     RuleOption,
     ThreadsOption,
@@ -39,14 +40,19 @@ def predict(
     save: Annotated[str, typer.Option(help="What to write, from overlay,mask,coco,csv.")] = "overlay,mask,coco,csv",
     score_thresh: Annotated[
         float | None,
-        typer.Option(help="Lesions below this score are left out, except from COCO results. 0.5.", show_default=False),
+        typer.Option(
+            help="Lesions below this score are left out, except from COCO results. 0.5.",
+            min=0,
+            max=1,
+            show_default=False,
+        ),
     ] = None,
     rule: RuleOption = "primary",
     overlay_side: Annotated[
-        int | None, typer.Option(help="Longest side of an overlay, pixels. 2048.", show_default=False)
+        int | None, typer.Option(help="Longest side of an overlay, pixels. 2048.", min=1, show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier results in --output first.")] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Photographs computed at once.", show_default=False)] = None,
+    batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:

@@ -40,7 +40,7 @@ def split_by_seed(dataset: Dataset, parts: Sequence[int] | Sequence[float], *, s
 
 
 def _rank(image_id: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{image_id}".encode(errors="surrogatepass")).digest()
 
 
 def _part_counts(parts: Sequence[int] | Sequence[float], total: int) -> list[int]:

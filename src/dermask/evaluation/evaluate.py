@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from dermask import files
 from dermask.data.dataset import Dataset
-from dermask.errors import InputError
+from dermask.errors import InputError, SettingError
 from dermask.evaluation.coco_ap import MAX_DETECTIONS, AveragePrecision, CocoFigures, coco_ap, mask_ap
 from dermask.evaluation.isic_challenge import JACCARD_THRESH, PhotoFigures, mean_figures
 from dermask.evaluation.photo_masks import (
@@ -199,10 +199,13 @@ def evaluate(
 
     Raises:
         InputError: The data set is empty, a photograph has no prediction or one of another size, or the classes differ.
+        SettingError: `score_thresh` is outside its range.
         ImageError: A photograph or mask image cannot be read.
     """
     if not len(dataset):
         raise InputError(dataset.name or "data set", "has no photographs to evaluate on")
+    if not 0 <= score_thresh <= 1:
+        raise SettingError(f"score_thresh {score_thresh:g}", "must be between 0 and 1")
     truths: list[TruthMasks] = []
     predictions: list[PredictedMasks] = []
     rows: list[PhotoRow] = []

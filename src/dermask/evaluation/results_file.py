@@ -51,7 +51,7 @@ def read_coco_results(path: Path, dataset: Dataset) -> list[PredictedMasks]:
             or has a wrong size, score, box or outline. Names the entry.
     """
     content = checks.load_json(path)
-    item = path.name
+    item = str(path)
     if isinstance(content, list):
         entries, find_photograph = content, _by_source_id(dataset)
         known = {category: label for label, category in dataset.categories.items()}

@@ -155,5 +155,13 @@ def _csv_row(record: PhotoRecord, number: int, lesion: FoundLesion) -> Sequence[
 @contextmanager
 def _atomic_text(path: Path) -> Iterator[TextIOWrapper]:
     """A text file that takes its name when it is whole; an error leaves what was there before."""
-    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        files.replacing(path) as temporary,
+        temporary.open(
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",  # as `files.write_text`
+            newline="",
+        ) as file,
+    ):
         yield file

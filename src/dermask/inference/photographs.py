@@ -80,9 +80,9 @@ def _expand(item: str, output: Path, stdin: bytes | None) -> Iterator[Photo]:
         yield from _from_stdin(stdin or b"", output)
         return
     path = Path(item)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder above is locked
         yield from (_photo(child) for child in _photographs_in(path, output))
-    elif not path.exists() and glob.has_magic(item):
+    elif not os.path.exists(path) and glob.has_magic(item):  # noqa: PTH110 -- as above
         matches = sorted(glob.glob(item, recursive=True))  # noqa: PTH207 -- Path.glob cannot take absolute patterns
         for match in matches:
             yield from _expand(match, output, None) if Path(match).is_dir() else [_photo(Path(match))]
@@ -93,22 +93,18 @@ def _expand(item: str, output: Path, stdin: bytes | None) -> Iterator[Photo]:
 
 
 def _from_stdin(data: bytes, output: Path) -> Iterator[Photo]:
-    # No image format is valid UTF-8 without a zero byte, and no list of paths is anything else.
-    try:
-        text = data.decode("utf-8")
-        is_list = "\0" not in text
-    except UnicodeDecodeError:
-        is_list = False
-    if not is_list:
+    if b"\0" in data:  # every image file has a zero byte, and no path has
         yield Photo(f"stdin:{hashlib.sha256(data).hexdigest()[:16]}", data)
         return
-    for line in text.splitlines():
-        if line.strip() and line.strip() != STDIN:
-            yield from _expand(line.strip(), output, None)
+    for line in data.splitlines():
+        name = os.fsdecode(line.strip())
+        if name and name != STDIN:
+            yield from _expand(name, output, None)
 
 
 def _photographs_in(folder: Path, output: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    locked: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=lambda error: locked.append(Path(error.filename, "*"))):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != output
         )
@@ -117,6 +113,7 @@ def _photographs_in(folder: Path, output: Path) -> Iterator[Path]:
             is_companion = path.stem.lower().endswith(COMPANION_ENDINGS)
             if path.suffix.lower() in PHOTO_SUFFIXES and not is_companion and not name.startswith("."):
                 yield path
+    yield from locked  # not to be read either, so that they get listed among the failures
 
 
 def _photo(path: Path) -> Photo:

@@ -126,7 +126,8 @@ class Record:
             if not overwrite:
                 self._refuse_foreign_files()
             files.write_text(self.path, json.dumps({"format": RECORD_FORMAT, **header}, ensure_ascii=False) + "\n")
-        self._file = self.path.open("a", encoding="utf-8", newline="")
+        # File names that are not valid UTF-8 are written as JSON escapes them, and read back as they were.
+        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
 
     def __enter__(self) -> Self:
         return self

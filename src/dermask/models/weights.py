@@ -7,7 +7,10 @@ into ours here and nowhere else.
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -85,7 +88,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign pickles, which are refused below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:  # torch's own text advises to unpickle it after all
         problem = "cannot be read safely as weights: it is damaged, or holds more than tensors"
         raise WeightsError(str(path), problem, "save model.state_dict() alone") from None
@@ -212,7 +217,10 @@ def _download(name: str, backbone: str) -> tuple[dict[str, Tensor], str]:
     url = enums[name, backbone].url
     file_name = url.rsplit("/", 1)[-1]
     try:
-        state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        with redirect_stdout(sys.stderr):  # it says there what it downloads, and stdout is for results
+            state = torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", check_hash=True, weights_only=True, progress=sys.stderr.isatty()
+            )
     except (URLError, OSError, RuntimeError) as error:
         problem = f"could not be downloaded from {url} ({_first_line(error)})"
         cure = f"fetch {file_name} on a machine with a network and pass its path with --weights PATH/{file_name}"
