@@ -178,7 +178,7 @@ def test_it_learns_two_images_by_heart():
     images, targets = drawn_lesions()
     settings = tiny_settings({"image.min_size": 96, "image.max_size": 96, "rpn.anchor_sizes": (16.0, 32.0, 48.0, 64.0)})
     model = build_model(settings, seed=0).train()
-    steps = 150
+    steps = 200
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     history = []
