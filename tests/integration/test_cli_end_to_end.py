@@ -137,6 +137,18 @@ def test_a_run_stopped_in_its_first_epoch_begins_again_from_its_weights(
     assert "freeze_norm = true" in Path("stopped/config.toml").read_text()
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"data": "labels.json", "wings": 2}'])
+def test_a_run_whose_sources_were_changed_by_hand_is_not_resumed(
+    text: str, trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    Path("run").mkdir()
+    Path("run/config.toml").write_bytes((trained / "config.toml").read_bytes())
+    Path("run/data.json").write_text(text)
+    assert run(["train", "-o", "run", "--resume"]) == 1
+    expected = "dermask: run/data.json: is not as the run wrote it; restore it, or start a new run\n"
+    assert capsys.readouterr() == ("", expected)
+
+
 def test_the_trained_run_can_be_judged(trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]):
     assert run(["evaluate", str(trained), "--data", str(scenes), "-o", "judged"]) == 0
     text = capsys.readouterr().out

@@ -246,6 +246,10 @@ def write_cut_off(path: Path) -> Path:
     return path
 
 
+def write_damaged_metadata(path: Path) -> Path:
+    return save(path, {"weight": torch.zeros(2)}, {"dermask": path.stem})
+
+
 def write_other_tensors(path: Path) -> Path:
     return save(path, {"weight": torch.zeros(2)})
 
@@ -267,6 +271,9 @@ def write_unknown_setting(path: Path) -> Path:
         (write_huge_header, "m.safetensors", "is not a safetensors file or is truncated"),
         (write_without_metadata, "m.safetensors", "has no dermask metadata, so it is not a whole model"),
         (write_cut_off, "m.safetensors", "is truncated or damaged"),
+        (write_damaged_metadata, "{.safetensors", "has damaged dermask metadata; copy it again"),
+        (write_damaged_metadata, "[].safetensors", "has damaged dermask metadata; copy it again"),
+        (write_damaged_metadata, "{}.safetensors", "has damaged dermask metadata; copy it again"),
         (write_other_tensors, "m.safetensors", "its tensors do not fit its settings"),
     ],
 )
@@ -277,6 +284,7 @@ def test_what_is_no_model_gets_one_line(write: Callable[[Path], Path], name: str
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value).replace(str(path), "")) < 300
 
 
 def test_a_folder_without_checkpoints_is_no_model(tmp_path: Path):

@@ -5,6 +5,7 @@ import stat
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -152,6 +153,23 @@ class TestUnusableFiles:
         save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
         with pytest.raises(WeightsError, match="is not a checkpoint of a dermask run"):
             read_metadata(tmp_path / "other.safetensors")
+
+    @pytest.mark.parametrize("text", ["cut off {", "[]", "{}", '{"format": 1, "class_names": [], "metrics": [1]}'])
+    def test_one_with_a_damaged_description(self, tmp_path, text):
+        save_file({"weight": torch.zeros(1)}, tmp_path / "last.safetensors", metadata={"dermask": text})
+        with pytest.raises(WeightsError, match=r"last\.safetensors: has damaged dermask metadata; restore it"):
+            read_metadata(tmp_path / "last.safetensors")
+
+    def test_a_full_disk_leaves_the_state_before(self, tmp_path, monkeypatch):
+        def fail(*args, **kwargs):
+            raise SafetensorError("No space left on device")
+
+        save_weights(tmp_path / "best.safetensors", metadata(), nn.Linear(1, 1))
+        monkeypatch.setattr(checkpoint, "save_file", fail)
+        with pytest.raises(WeightsError, match=r"best\.safetensors: cannot be written: No space left on device; make"):
+            save_weights(tmp_path / "best.safetensors", metadata(epoch=4), nn.Linear(1, 1))
+        assert read_metadata(tmp_path / "best.safetensors").epoch == 3
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "best.safetensors"]
 
     def test_one_from_the_future(self, tmp_path):
         save_weights(tmp_path / "best.safetensors", metadata(format=99, version="9.0"), nn.Linear(1, 1))

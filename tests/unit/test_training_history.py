@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from dermask.errors import MissingExtraError
+from dermask.errors import InputError, MissingExtraError
 from dermask.training.history import COLUMNS, History, read_history
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")  # its own use of numpy and protobuf
@@ -11,6 +11,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"
 
 def row(epoch, **figures):
     return {"epoch": float(epoch), "step": 10.0 * epoch, "lr": 0.1 / 3, "loss": 1 / epoch} | figures
+
+
+@pytest.mark.parametrize("text", ["epoch,loss\n1,0;5\n", "epoch,loss\n1,0.5,0.6\n"], ids=["a comma", "a column"])
+def test_a_history_that_another_program_has_saved_is_named(tmp_path, text):
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(InputError, match=r"history\.csv: is not as it was written: .*; restore it, or move it away"):
+        read_history(tmp_path / "history.csv")
 
 
 def write(folder, *rows):

@@ -96,10 +96,10 @@ def progress_bar(unit: str) -> Progress:
 
 
 @contextmanager
-def counting(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def counting(description: str, unit: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """A progress bar as a function that is told how many are done, and of how many."""
     with progress_bar(unit) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(description, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

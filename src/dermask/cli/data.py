@@ -87,7 +87,7 @@ def synthesize(
     from dermask.data.synthetic import write_synthetic
     from dermask.records import ImageSize
 
-    with counting("draw", "scenes") as show_progress:
+    with counting("draw", "scenes", count) as show_progress:
         labels = write_synthetic(output, count, seed, ImageSize(size, size), on_scene=show_progress)
     result(str(labels))
 

@@ -191,7 +191,7 @@ def _outline_some(detector: Detector, test: Dataset, folder: Path, settings: Dem
         write_coco(chosen, folder / "unseen" / "labels.json")  # saves the scenes beside it
     photographs = collect_photographs(inputs, output=folder)
     output = folder / "outlined"
-    with counting("outline", "photographs") as show_progress:
+    with counting("outline", "photographs", len(photographs)) as show_progress:
         predict_photographs(
             detector,
             photographs,
@@ -209,7 +209,7 @@ def _draw_scenes(settings: DemoSettings) -> DemoData:
     counts = (settings.train_scenes, settings.val_scenes, settings.test_scenes)
     note(f"drawing {sum(counts):,} scenes of {settings.scene_side} x {settings.scene_side} pixels")
     number = itertools.count(1)
-    with counting("draw", "scenes") as show_progress:
+    with counting("draw", "scenes", sum(counts)) as show_progress:
         train, val, test = (
             synthetic_dataset(count, seed=seed, size=size, on_scene=lambda *_: show_progress(next(number), sum(counts)))
             for seed, count in enumerate(counts, settings.scene_seed)

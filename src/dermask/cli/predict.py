@@ -81,7 +81,7 @@ def predict(
     checkpoint = find_model(model)
     detector = load(checkpoint, device=device, batch_size=batch_size)
     set_threads(threads)
-    with counting("predict", "photographs") as show_progress:
+    with counting("predict", "photographs", len(photographs)) as show_progress:
         summary = predict_photographs(
             detector,
             photographs,

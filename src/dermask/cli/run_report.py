@@ -27,7 +27,7 @@ def find_lesions(detector: Detector, dataset: Dataset) -> list[PredictedMasks]:
     from dermask.evaluation.evaluate import as_masks
 
     found: list[PredictedMasks] = []
-    with counting("evaluate", "photographs") as show_progress:
+    with counting("evaluate", "photographs", len(dataset)) as show_progress:
         for start in range(0, len(dataset), _AT_ONCE):
             part = dataset[start : start + _AT_ONCE]
             for sample, detections in zip(part, detector.predict([sample.image for sample in part]), strict=True):

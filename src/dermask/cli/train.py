@@ -29,7 +29,7 @@ from dermask.cli.common import (
     run_settings,
     set_threads,
 )
-from dermask.errors import LabelError, OutputExistsError, WeightsError
+from dermask.errors import InputError, LabelError, OutputExistsError, WeightsError
 
 if TYPE_CHECKING:
     from dermask.config import RunSettings
@@ -274,7 +274,10 @@ def _find_run(run_dir: Path, asked: Mapping[str, object]) -> tuple[Sources, RunS
     path = run_dir / SOURCES_FILE
     if not path.is_file() or not (run_dir / "config.toml").is_file():
         raise WeightsError(str(run_dir), "is not a run that can be resumed", "start it without --resume")
-    sources = Sources(**{**json.loads(path.read_text(encoding="utf-8")), **asked})
+    try:
+        sources = Sources(**{**json.loads(path.read_text(encoding="utf-8")), **asked})
+    except (ValueError, TypeError):
+        raise InputError(str(path), "is not as the run wrote it", "restore it, or start a new run") from None
     return sources, from_toml(RunSettings, run_dir / "config.toml")
 
 

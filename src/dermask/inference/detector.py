@@ -142,7 +142,14 @@ def read_checkpoint_header(path: Path) -> dict[str, Any]:
             "has no dermask metadata, so it is not a whole model",
             "start training from it: dermask train --weights",
         )
-    metadata: dict[str, Any] = json.loads(text)
+    try:
+        metadata: dict[str, Any] = json.loads(text)
+        if not isinstance(metadata["config"], dict) or not isinstance(metadata["class_names"], list):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(
+            str(path), "has damaged dermask metadata", "copy it again, or train the model again"
+        ) from None
     return metadata
 
 
@@ -152,7 +159,7 @@ def checkpoint_settings(metadata: dict[str, Any], *, item: str) -> ModelSettings
     Raises:
         SettingError: The metadata holds a setting that this version does not know.
     """
-    settings = parse(ModelSettings, metadata["config"]["model"], item=f"{item}: model settings")
+    settings = parse(ModelSettings, metadata["config"].get("model"), item=f"{item}: model settings")
     return settings.model_copy(update={"class_names": tuple(metadata["class_names"])})
 
 

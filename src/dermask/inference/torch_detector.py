@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 
 import numpy as np
@@ -199,7 +200,7 @@ def _load_state(model: MaskRCNN, path: Path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         lines = str(error).splitlines()
-        problem = lines[1 if len(lines) > 1 else 0].strip()
+        problem = shorten(lines[1 if len(lines) > 1 else 0], 160, placeholder=" ...")
         raise WeightsError(str(path), f"its tensors do not fit its settings: {problem}", "train again") from None
 
 

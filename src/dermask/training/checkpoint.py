@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -124,14 +125,15 @@ def read_metadata(path: Path) -> Metadata:
         raise WeightsError(str(path), f"cannot be read: {error}") from None
     if text is None:
         raise WeightsError(str(path), "is not a checkpoint of a dermask run")
-    values = json.loads(text)
-    if values["format"] > FORMAT:
-        raise WeightsError(
-            str(path), f"was written by dermask {values['version']}, this is {__version__}", "install a newer dermask"
-        )
-    values["class_names"] = tuple(values["class_names"])
-    values["metrics"] = {name: float("nan") if value is None else value for name, value in values["metrics"].items()}
-    return Metadata(**values)
+    try:
+        values = json.loads(text)
+        if values["format"] > FORMAT:
+            problem = f"was written by dermask {values['version']}, this is {__version__}"
+            raise WeightsError(str(path), problem, "install a newer dermask")
+        metrics = {name: float("nan") if value is None else value for name, value in values["metrics"].items()}
+        return Metadata(**values | {"class_names": tuple(values["class_names"]), "metrics": metrics})
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise WeightsError(str(path), "has damaged dermask metadata", "restore it, or train again") from None
 
 
 def check_same_run(saved: Metadata, now: Metadata, *, run_dir: Path) -> None:
@@ -197,7 +199,7 @@ def _load_weights(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], 
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
+        first = shorten(str(error).splitlines()[-1], 160, placeholder=" ...")
         raise WeightsError(str(path), f"does not fit the network: {first}") from None
 
 

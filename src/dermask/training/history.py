@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dermask.errors import MissingExtraError
+from dermask.errors import InputError, MissingExtraError
 from dermask.files import write_text
 from dermask.training.callbacks import LOSS_PARTS
 
@@ -64,11 +64,18 @@ class History:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows of a history.csv; figures that an epoch does not have are left out. No file: no rows."""
+    """The rows of a history.csv; figures that an epoch does not have are left out. No file: no rows.
+
+    Raises:
+        InputError: Something in it is no number, as when another program has saved it.
+    """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (ValueError, TypeError) as error:
+        raise InputError(str(path), f"is not as it was written: {error}", "restore it, or move it away") from None
 
 
 def _to_text(name: str, row: Mapping[str, float]) -> str:
