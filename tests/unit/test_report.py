@@ -258,6 +258,8 @@ def test_the_page_shows_figures_settings_and_origin(full_page: str) -> None:
         "does not diagnose",
         "dermask train -o &#39;a &amp; b&#39;",
         "the best-scoring lesion of each photograph",
+        "1 labelled, 1 outlined, best score 0.80",
+        "1 labelled, 0 outlined<",
         "Best epoch by val_jaccard: 4, with 0.5400.",
         "2.11.0",
         "data.train",

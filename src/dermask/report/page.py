@@ -147,7 +147,9 @@ def _make_picture(evaluation: Evaluation, dataset: Dataset, index: int, predicti
     size = pictures.small_size(row.size)
     truth = TruthMasks.from_sample(sample, row.size).union()
     found = as_masks(prediction).merged(evaluation.rule, score_thresh=evaluation.score_thresh)
-    score = "nothing found" if row.best_score is None else f"score {row.best_score:.2f}"
+    outlined = f"{row.num_detections} outlined"
+    if row.best_score is not None:
+        outlined += f", best score {row.best_score:.2f}"
     return pictures.Picture(
         image_id=row.image_id,
         source=pictures.webp_address(image),
@@ -155,7 +157,7 @@ def _make_picture(evaluation: Evaluation, dataset: Dataset, index: int, predicti
         truth_path=pictures.border_path(masks.rle_to_bitmask(truth), size),
         pred_path=pictures.border_path(masks.rle_to_bitmask(found), size),
         jaccard=row.figures.jaccard,
-        note=f"{charts.plural(row.num_lesions, 'lesion')}, {score}",
+        note=f"{row.num_lesions} labelled, {outlined}",
     )
 
 
