@@ -36,6 +36,9 @@ MASK_THRESH = 128
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WebP")
 """The formats that are read."""
 
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+"""How files of these formats are named, in lower case; decides which files of a folder count as photographs."""
+
 _WHITE = (255, 255, 255)
 _BLACK = (0, 0, 0)
 _CONVERT = f"convert it to one of {', '.join(FORMATS)}"

@@ -32,8 +32,6 @@ round them, overshoot by up to one pixel; more than that is an outline of anothe
 MAX_ID = 2**53
 """Ids above this lose digits in JSON readers that keep numbers as doubles."""
 
-PHOTOGRAPH_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
-
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 _repr.maxlong = 30

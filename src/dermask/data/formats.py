@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dermask.data.checks import PHOTOGRAPH_SUFFIXES, load_json, show
+from dermask.data.checks import load_json, show
 from dermask.data.coco import coco_dataset
 from dermask.data.dataset import Dataset
 from dermask.data.isic import has_own_masks, is_data_folder, list_parts, read_folders, read_isic, read_isic_root
 from dermask.data.via import is_via, via_dataset
 from dermask.errors import LabelError
+from dermask.images import SUFFIXES
 
 _LABEL_FILE = "labels.json"  # as `write_coco` and `dermask data synthesize` name it
 
@@ -114,7 +115,7 @@ def _open_folder(folder: Path, images: Path | None, skip_bad: bool, part: str | 
         names = ", ".join(path.name for path in label_files[:4])
         raise LabelError(str(folder), f"holds {len(label_files)} JSON files: {names}", "name the one to read")
     cure = "name a COCO or VGG JSON file, or put masks called ID_segmentation.png into masks/ beside images/"
-    count = sum(path.suffix.lower() in PHOTOGRAPH_SUFFIXES for path in folder.iterdir())
+    count = sum(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
     if count:
         raise LabelError(str(folder), f"holds {count} photographs and no labels", cure)
     raise LabelError(str(folder), "holds neither photographs nor labels", cure)

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from dermask import images
 from dermask.data.checks import (
-    PHOTOGRAPH_SUFFIXES,
     Draft,
     Problems,
     make_dataset,
@@ -192,7 +191,7 @@ def _by_id(folder: Path, *, are_masks: bool, has_both: bool) -> dict[str, list[P
 def _image_files(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.iterdir()):
         is_hidden = path.name.startswith(".")
-        if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and not is_hidden and not _is_superpixels(path):
+        if path.suffix.lower() in images.SUFFIXES and not is_hidden and not _is_superpixels(path):
             yield path
 
 
@@ -202,4 +201,4 @@ def _is_superpixels(path: Path) -> bool:
 
 def _is_mask_name(path: Path) -> bool:
     stem = path.stem.lower()
-    return path.suffix.lower() in PHOTOGRAPH_SUFFIXES and stem.endswith(("_segmentation", "_mask"))
+    return path.suffix.lower() in images.SUFFIXES and stem.endswith(("_segmentation", "_mask"))

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dermask import images
 from dermask.errors import ImageError, InputError
 
 STDIN = "-"
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 # In a folder these accompany photographs: labels of the ISIC challenges, and our own pictures.
 COMPANION_ENDINGS = ("_segmentation", "_superpixels", "_overlay")
 
@@ -111,7 +111,7 @@ def _photographs_in(folder: Path, output: Path) -> Iterator[Path]:
         for name in sorted(files):
             path = Path(parent, name)
             is_companion = path.stem.lower().endswith(COMPANION_ENDINGS)
-            if path.suffix.lower() in PHOTO_SUFFIXES and not is_companion and not name.startswith("."):
+            if path.suffix.lower() in images.SUFFIXES and not is_companion and not name.startswith("."):
                 yield path
     yield from locked  # not to be read either, so that they get listed among the failures
 
@@ -121,4 +121,4 @@ def _photo(path: Path) -> Photo:
 
 
 def _suffixes() -> str:
-    return ", ".join(f"*{suffix}" for suffix in sorted(PHOTO_SUFFIXES))
+    return ", ".join(f"*{suffix}" for suffix in sorted(images.SUFFIXES))
