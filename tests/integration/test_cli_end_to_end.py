@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,23 @@ def test_a_run_whose_sources_were_changed_by_hand_is_not_resumed(
     assert run(["train", "-o", "run", "--resume"]) == 1
     expected = "dermask: run/data.json: is not as the run wrote it; restore it, or start a new run\n"
     assert capsys.readouterr() == ("", expected)
+
+
+def test_a_demo_on_drawn_scenes_is_not_resumed(trained: Path, capsys: pytest.CaptureFixture[str]):
+    Path("run").mkdir()
+    Path("run/config.toml").write_bytes((trained / "config.toml").read_bytes())
+    Path("run/data.json").write_text('{"data": "drawn scenes"}')
+    assert run(["train", "-o", "run", "--resume"]) == 1
+    expected = "dermask: run: is a demo on drawn scenes, which are not kept; run dermask demo again\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_a_description_damaged_by_hand_stops_a_resume_in_one_line(trained: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copytree(trained, "damaged")
+    Path("damaged/environment.json").write_text("{")
+    assert run(["train", "-o", "damaged", "--resume"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "dermask: damaged/environment.json: is not as the run wrote it; restore it, or remove it"
 
 
 def test_the_trained_run_can_be_judged(trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]):

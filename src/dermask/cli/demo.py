@@ -155,11 +155,11 @@ def run_demo(
     """
     from dermask.cli.evaluate import figures_table
     from dermask.cli.run_report import find_lesions, write_report
-    from dermask.cli.train import Sources, train_on
+    from dermask.cli.train import DRAWN_SCENES, Sources, train_on
     from dermask.evaluation.evaluate import evaluate
     from dermask.inference.detector import load
 
-    sources = Sources(data=str(source) if source else "drawn scenes", weights=weights)
+    sources = Sources(data=str(source) if source else DRAWN_SCENES, weights=weights)
     train_on(parts.train, parts.val, _run_settings(settings), folder, sources=sources, device=device)  # type: ignore[arg-type]
     note(f"judging the best epoch on {plural(len(parts.test), 'photograph')} it has not seen")
     detector = load(folder, device=device)  # type: ignore[arg-type]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 DEFAULT_VAL_FRACTION = 0.2
 
 SOURCES_FILE = "data.json"
+DRAWN_SCENES = "drawn scenes"  # what stands in place of a path there after a demo
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,8 @@ def _find_run(run_dir: Path, asked: Mapping[str, object]) -> tuple[Sources, RunS
         sources = Sources(**{**json.loads(path.read_text(encoding="utf-8")), **asked})
     except (ValueError, TypeError):
         raise InputError(str(path), "is not as the run wrote it", "restore it, or start a new run") from None
+    if sources.data == DRAWN_SCENES:
+        raise WeightsError(str(run_dir), "is a demo on drawn scenes, which are not kept", "run dermask demo again")
     return sources, from_toml(RunSettings, run_dir / "config.toml")
 
 

@@ -22,7 +22,7 @@ import torch
 
 from dermask import __version__
 from dermask.config import RunSettings, to_toml
-from dermask.errors import OutputExistsError
+from dermask.errors import InputError, OutputExistsError
 from dermask.files import make_folder, write_text
 from dermask.training.distributed import Processes
 
@@ -58,10 +58,17 @@ def open_folder(run_dir: Path, *, resume: bool) -> bool:
 
 
 def write_description(run_dir: Path, settings: RunSettings, environment: dict[str, Any], *, epochs_done: int) -> None:
-    """Write config.toml and environment.json; a resumed run keeps its first description and adds to it."""
+    """Write config.toml and environment.json; a resumed run keeps its first description and adds to it.
+
+    Raises:
+        InputError: The run's environment.json is not JSON any more.
+    """
     path = run_dir / "environment.json"
     if epochs_done and path.is_file():
-        first = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            first = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(str(path), "is not as the run wrote it", "restore it, or remove it") from None
         first.setdefault("resumed", []).append({"after_epoch": epochs_done, **environment})
         environment = first
     write_text(run_dir / "config.toml", to_toml(settings))
