@@ -1,8 +1,10 @@
 """Settings to model, what is trained of it, its number formats, and that it learns."""
 
+import statistics
+
 import pytest
 import torch
-from model_cases import blob_target, random_images, tiny_model, tiny_settings
+from model_cases import blob_target, random_images, settle_norm, tiny_model, tiny_settings
 from torch import nn
 from torch.testing import assert_close
 
@@ -177,10 +179,12 @@ def drawn_lesions():
 def test_it_learns_two_images_by_heart():
     images, targets = drawn_lesions()
     settings = tiny_settings({"image.min_size": 96, "image.max_size": 96, "rpn.anchor_sizes": (16.0, 32.0, 48.0, 64.0)})
-    model = build_model(settings, seed=0).train()
+    model = build_model(settings, seed=0)
+    # Statistics of two images differ between steps by more than there is to learn at the end: settle, then hold them.
+    settle_norm(model, lambda: model.losses(images, targets, seeds=torch.arange(2)))
     steps = 200
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
     history = []
     for step in range(steps):
         losses = model.losses(images, targets, seeds=torch.tensor([2 * step, 2 * step + 1]))
@@ -190,8 +194,8 @@ def test_it_learns_two_images_by_heart():
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         schedule.step()
-        history.append({name: float(value.detach()) for name, value in losses.items()})
-    assert sum(history[-1].values()) < 0.25 * sum(history[0].values()), (history[0], history[-1])
+        history.append(float(loss.detach()))
+    assert statistics.mean(history[-10:]) < 0.25 * statistics.mean(history[:10]), (history[:10], history[-10:])
 
     model.eval()
     for found, target in zip(model.predict(images), targets, strict=True):
