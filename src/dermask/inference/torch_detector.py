@@ -26,6 +26,7 @@ from dermask.inference.detector import Device, Photograph, checkpoint_settings, 
 from dermask.models.batching import network_size, padded_size
 from dermask.models.build import build_model
 from dermask.models.mask_rcnn import MaskRCNN, TensorDetections
+from dermask.models.weights import own_weights
 from dermask.records import ByteArray, Detections, ImageSize
 
 CPU_BATCH = 4
@@ -188,14 +189,10 @@ def _load_state(model: MaskRCNN, path: Path) -> None:
         tensors = load_file(path)
     except SafetensorError as error:
         raise WeightsError(str(path), f"is truncated or damaged ({error})", "copy it again") from None
-    # A run's last checkpoint keeps weights, moving average and optimiser in one file, told apart by a prefix.
-    for prefix in ("ema.", "model."):
-        chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        if chosen:
-            tensors = chosen
-            break
     # Packaged weights are float16; the network computes in float32.
-    state = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    state = {
+        name: value.float() if value.is_floating_point() else value for name, value in own_weights(tensors).items()
+    }
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -108,11 +108,22 @@ def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: State dict of a torchvision trunk (ResNet, MobileNetV2), of its Mask R-CNN (v1 also with the names of the
             published file, older than the code's), or of dermask (a `last` checkpoint gives its averaged weights).
     """
-    prefix = next((part for part in ("ema.", "model.") if any(key.startswith(f"{part}trunk.") for key in state)), "")
-    if prefix:
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    state = own_weights(state)
     mask_norm = "roi_heads.mask_head.0.1.weight" in state
     return {_translate_name(key, mask_stride=3 if mask_norm else 2): value for key, value in state.items()}
+
+
+def own_weights(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The network's tensors in a checkpoint of dermask.
+
+    A run's last checkpoint keeps weights, their moving average and the optimiser's state in one file, told apart by a
+    prefix: the average counts, or the weights where there is none. Any other state is given back as it is.
+    """
+    for prefix in ("ema.", "model."):
+        chosen = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if any(name.startswith("trunk.") for name in chosen):
+            return chosen
+    return state
 
 
 def _translate_name(name: str, *, mask_stride: int) -> str:
