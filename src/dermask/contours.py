@@ -43,7 +43,7 @@ def bitmask_to_polygons(bitmask: BoolArray, *, tolerance: float = 0.5) -> Polygo
     # Sample (i, j) of the padded crop is the centre of a pixel: j - 1 + 0.5 columns from the crop's left edge.
     offset = np.array([columns[0], rows[0]]) - 0.5
     rings = [np.asarray(line, np.float64)[:-1] + offset for line in lines]
-    areas = [_signed_area(ring) for ring in rings]
+    areas = [signed_area(ring) for ring in rings]
     outer = sorted((k for k in range(len(rings)) if areas[k] > 0), key=lambda k: -areas[k])
     return Polygons(tuple(_tidy(rings[k], areas[k], tolerance) for k in outer))
 
@@ -52,11 +52,16 @@ def _tidy(ring: Ring, area: float, tolerance: float) -> Ring:
     if tolerance <= 0:
         return _drop_collinear(_restore_corners(ring, everywhere=True))
     ring = _drop_collinear(_restore_corners(ring, everywhere=False))
-    return _simplify(ring, min(tolerance, _MAX_RELATIVE_DEVIATION * area**0.5))
+    start = int(np.argmax(((ring - ring.mean(axis=0)) ** 2).sum(axis=1)))  # an extreme point, so surely a corner
+    return simplify_ring(np.roll(ring, -start, axis=0), min(tolerance, _MAX_RELATIVE_DEVIATION * area**0.5))
 
 
-def _signed_area(ring: Ring) -> float:
-    """Positive for outer rings: contourpy keeps the object on the left of its lines."""
+def signed_area(ring: Ring) -> float:
+    """The area in a ring (K, 2) by the shoelace formula.
+
+    Its sign is the direction of the ring: positive for the outer rings of contourpy, which keeps the object on the left
+    of its lines.
+    """
     x, y = ring.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
@@ -87,10 +92,22 @@ def _drop_collinear(ring: Ring) -> Ring:
     return np.asarray(ring[turns], np.float64)
 
 
-def _simplify(ring: Ring, tolerance: float) -> Ring:
-    """Fewest points by Douglas and Peucker's rule, each original point within `tolerance` of the result."""
-    start = int(np.argmax(((ring - ring.mean(axis=0)) ** 2).sum(axis=1)))  # an extreme point, so surely a corner
-    closed = np.concatenate([ring[start:], ring[: start + 1]])
+def simplify_ring(ring: Ring, tolerance: float) -> Ring:
+    """A closed ring with fewer points, none of the old ones further than `tolerance` from the new line.
+
+    Args:
+        ring: (K, 2) xy, the first point not repeated at the end.
+        tolerance: In the units of `ring`.
+
+    Returns:
+        (L, 2) points of `ring` in their order, the first one first, L <= K.
+
+    Source:
+        Douglas and Peucker 1973, on the two halves between the first point and the one furthest from it.
+    """
+    if len(ring) <= 3:
+        return ring
+    closed = np.concatenate([ring, ring[:1]])
     opposite = int(np.argmax(((closed - closed[0]) ** 2).sum(axis=1)))
     keep = np.zeros(len(closed), np.bool_)
     keep[[0, opposite]] = True
@@ -105,11 +122,14 @@ def _simplify(ring: Ring, tolerance: float) -> Ring:
             middle = first + 1 + farthest
             keep[middle] = True
             stack += [(first, middle), (middle, last)]
-    return closed[keep]  # the repeated last point is never marked
+    return ring[keep[:-1]]
 
 
 def _distance_to_segment(points: Ring, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
     direction = end - start
-    share = np.clip((points - start) @ direction / (direction @ direction), 0, 1)
-    offset = points - start - share[:, None] * direction
+    length_squared = direction @ direction
+    if length_squared > 0:
+        share = np.minimum(np.maximum((points - start) @ direction / length_squared, 0), 1)
+        start = start + share[:, None] * direction
+    offset = points - start
     return np.asarray(np.hypot(offset[:, 0], offset[:, 1]), np.float64)

@@ -127,8 +127,28 @@ def decode_mask(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | Non
     Raises:
         ImageError: As `read_image`.
     """
+    return decode_levels(source, max_pixels=max_pixels, name=name) > MASK_THRESH
+
+
+def decode_levels(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> ByteArray:
+    """The grey levels of a mask image, (H, W) uint8, from which `decode_mask` takes those above 128.
+
+    Raises:
+        ImageError: As `read_image`.
+    """
     image = _decode(source, name, max_pixels, target_side=None, background=_BLACK)
-    return np.asarray(image.convert("L")) > MASK_THRESH
+    return np.asarray(image.convert("L"))
+
+
+def file_format(source: Source, *, name: str | None = None) -> str:
+    """The format of an image file by its first bytes: one of `FORMATS`.
+
+    Raises:
+        ImageError: It cannot be opened, or is of another format.
+    """
+    item = name or (f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source))
+    with _open_file(source, item) as file:
+        return _sniff(file, item)
 
 
 def image_size(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> ImageSize:
@@ -142,6 +162,18 @@ def image_size(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None
             image.load()  # the orientation stands behind the pixels, and only loading gets there
         width, height = _stored_size(image)
         return ImageSize(width, height) if _orientation(image) in _SIDEWAYS else ImageSize(height, width)
+
+
+def orientation(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> int:
+    """The EXIF orientation of a photograph as stored, 1 to 8; 1 is upright, and where none is stated.
+
+    Raises:
+        ImageError: As `read_image`, as far as the header tells.
+    """
+    with _opened(source, name, max_pixels) as (image, _):
+        if isinstance(image, PngImagePlugin.PngImageFile) and _has_late_metadata(image.fp):
+            image.load()
+        return _orientation(image)
 
 
 def resize(image: ByteArray, size: ImageSize) -> ByteArray:

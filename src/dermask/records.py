@@ -114,6 +114,22 @@ class Sample:
     source_id: int | str | None = None
 
 
+class PhotoInfo(NamedTuple):
+    """What a table beside the photographs says of one; None where it says nothing.
+
+    Attributes:
+        patient_id: Whose skin it is; photographs of one patient must not stand on both sides of a split.
+        lesion_id: Which lesion it shows; one may have been photographed often.
+        diagnosis: As the table names it; used to spread kinds evenly and to group figures, never to diagnose.
+        licence: The licence of this photograph.
+    """
+
+    patient_id: str | None = None
+    lesion_id: str | None = None
+    diagnosis: str | None = None
+    licence: str | None = None
+
+
 class Lesion(NamedTuple):
     """One found lesion.
 

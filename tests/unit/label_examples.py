@@ -11,6 +11,12 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
+from dermask.data.coco import read_coco, write_coco
+from dermask.data.cvat import read_cvat, write_cvat
+from dermask.data.makesense import read_makesense, write_makesense_coco, write_makesense_vgg
+from dermask.data.via import read_via
+from dermask.data.via_write import write_via
+
 HEIGHT, WIDTH = 24, 32
 
 
@@ -84,6 +90,22 @@ def via_tree() -> dict[str, Any]:
     }
 
 
+def draw_mask(seed: int, kind: str) -> np.ndarray:
+    """A blob, two of them, or a blob with a hole, 60 x 80."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.ogrid[:60, :80]
+
+    def disc(x: float, y: float, radius: float) -> np.ndarray:
+        return ((columns - x) / rng.uniform(0.8, 1.2)) ** 2 + (rows - y) ** 2 <= radius**2
+
+    mask = disc(rng.uniform(20, 30), rng.uniform(20, 40), rng.uniform(8, 15))
+    if kind == "parts":
+        mask |= disc(rng.uniform(60, 68), rng.uniform(20, 40), rng.uniform(5, 9))
+    if kind == "hole":
+        mask &= ~disc(25, 30, rng.uniform(3, 6))
+    return mask
+
+
 JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -117,3 +139,15 @@ def mutate(tree: Any, place: tuple, value: Any, how: str) -> Any:
     else:
         node[place[-1]] = value
     return tree
+
+
+FAMILY = {
+    "coco": (write_coco, read_coco),
+    "cvat": (write_cvat, read_cvat),
+    "makesense-coco": (write_makesense_coco, read_makesense),
+    "makesense-vgg": (write_makesense_vgg, read_makesense),
+    "via1": (lambda dataset, path: write_via(dataset, path, version="1"), read_via),
+    "via2": (lambda dataset, path: write_via(dataset, path, version="2"), read_via),
+    "via-project": (lambda dataset, path: write_via(dataset, path, version="project"), read_via),
+}
+"""The formats of single rings and their next of kin: how to write and how to read each."""

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -526,6 +527,61 @@ def test_a_hole_is_written_as_run_lengths_and_a_plain_mask_as_one_ring(tmp_path)
     assert len(first["segmentation"]) == 1
     assert second["segmentation"]["size"] == [60, 60]
     assert second["area"] == holed.sum()
+
+
+def test_parts_without_holes_are_written_as_one_ring_each(tmp_path):
+    mask = np.zeros((60, 60), bool)
+    mask[5:20, 5:25] = mask[30:50, 20:55] = True
+    write_coco(
+        Dataset([Sample("a", np.zeros((60, 60, 3), np.uint8), None, (Instance(1, Bitmask(mask)),))]),
+        tmp_path / "o.json",
+    )
+    (annotation,) = json.loads((tmp_path / "o.json").read_text())["annotations"]
+    assert [len(ring) // 2 for ring in annotation["segmentation"]] == [4, 4]
+    again = read_coco(tmp_path / "o.json")
+    assert len(again[0].instances) == 1
+    np.testing.assert_array_equal(again.load(0).masks[0], mask)
+
+
+def test_a_mask_of_noise_stays_run_lengths(tmp_path):
+    mask = np.zeros((60, 60), bool)
+    mask[::4, ::4] = True  # 225 parts
+    write_coco(
+        Dataset([Sample("a", np.zeros((60, 60, 3), np.uint8), None, (Instance(1, Bitmask(mask)),))]),
+        tmp_path / "o.json",
+    )
+    (annotation,) = json.loads((tmp_path / "o.json").read_text())["annotations"]
+    assert annotation["segmentation"]["size"] == [60, 60]
+    np.testing.assert_array_equal(read_coco(tmp_path / "o.json").load(0).masks[0], mask)
+
+
+def test_a_ring_that_walks_to_its_hole_and_back_has_a_hole(tmp_path):
+    tree = coco_tree()
+    outer = [2, 2, 2, 20, 28, 20, 28, 2]
+    tree["annotations"][0]["segmentation"] = [[*outer, 2, 2, 8, 8, 20, 8, 20, 14, 8, 14, 8, 8]]
+    dataset = read_coco(write_coco_folder(tmp_path, tree))
+    assert isinstance(dataset[0].instances[0].outline, Rle)
+    assert dataset.load(0).masks.sum() == 26 * 18 - 12 * 6
+
+
+def test_coco_loses_nothing(tmp_path):
+    dataset = read_coco(write_coco_folder(tmp_path))
+    assert write_coco(dataset, tmp_path / "copy.json") == ()
+
+
+@pytest.mark.slow
+def test_ten_thousand_photographs_are_read_in_seconds(tmp_path):
+    photograph = write_photograph(tmp_path / "0.png")
+    images = [{"id": k, "file_name": f"{k}.png", "width": WIDTH, "height": HEIGHT} for k in range(10_000)]
+    turn = np.arange(120) * (2 * np.pi / 120)
+    ring = np.stack([16 + 9 * np.cos(turn), 12 + 9 * np.sin(turn)], axis=1).ravel().tolist()
+    annotations = [{"id": k, "image_id": k, "category_id": 1, "segmentation": [ring]} for k in range(10_000)]
+    for k in range(1, 10_000):
+        (tmp_path / f"{k}.png").hardlink_to(photograph)
+    tree = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "lesion"}]}
+    start = time.perf_counter()
+    assert len(read_coco(write_json(tmp_path / "labels.json", tree))) == 10_000
+    assert time.perf_counter() - start < 60  # a few seconds on a quiet machine; a quadratic step would take minutes
 
 
 def test_photographs_elsewhere_are_named_from_their_common_folder(tmp_path):

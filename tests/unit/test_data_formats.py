@@ -2,6 +2,7 @@ import pytest
 from label_examples import coco_tree, via_tree, write_coco_folder, write_json, write_mask, write_photograph
 
 from dermask.data.formats import open_dataset
+from dermask.data.split_file import Split, write_split
 from dermask.errors import LabelError
 
 
@@ -95,7 +96,7 @@ def test_options_that_do_not_apply_are_refused(tmp_path):
         ([], r"is an empty list; export the labels again"),
         ({}, r"is an empty object"),
         ([{"image_id": 1, "score": 0.5}], r"holds detections with scores, not labels; name the label file"),
-        ({"shapes": [], "imagePath": "a.jpg"}, r"has the keys \['shapes', 'imagePath'\]; expected VGG .* or COCO JSON"),
+        ({"rows": [], "name": "a.jpg"}, r"has the keys \['rows', 'name'\]; expected VGG .* or COCO JSON"),
         (3, r"holds a single value; expected VGG"),
         ([1], r"holds a list; expected VGG"),
         (None, r"holds null; expected VGG"),
@@ -107,11 +108,30 @@ def test_other_json_is_refused(tmp_path, tree, message):
 
 
 def test_photographs_alone_are_no_data_set(tmp_path):
-    with pytest.raises(LabelError, match="holds neither photographs nor labels; name a COCO or VGG JSON file"):
+    with pytest.raises(LabelError, match="holds neither photographs nor labels; name the label file of a tool"):
         open_dataset(tmp_path)
     write_photograph(tmp_path / "a.jpg")
-    with pytest.raises(LabelError, match="holds 1 photographs and no labels; name a COCO or VGG JSON file, or put"):
+    with pytest.raises(LabelError, match="holds 1 photographs and no labels; name the label file of a tool, or put"):
         open_dataset(tmp_path)
+
+
+def test_hidden_files_are_no_labels(tmp_path):
+    path = write_coco_folder(tmp_path)
+    path.rename(tmp_path / "mine.json")
+    (tmp_path / "._mine.json").write_bytes(b"\0\5\x16\7 what macOS leaves on other file systems")
+    assert len(open_dataset(tmp_path)) == 3
+
+
+def test_a_split_of_one_folder_does_not_divide_the_parts_of_a_root(tmp_path):
+    for part in ("Training", "Validation"):
+        write_photograph(tmp_path / f"ISIC-2017_{part}_Data" / f"{part}.jpg")
+        write_mask(tmp_path / f"ISIC-2017_{part}_Part1_GroundTruth" / f"{part}_segmentation.png")
+    split = tmp_path / "split.json"
+    write_split(Split({"train": ("Training",), "val": ()}, 0, {"train": 0.5, "val": 0.5}), split)
+    message = r"has the parts Training, Validation, and .*split\.json was made of data without parts; name the data"
+    with pytest.raises(LabelError, match=message):
+        open_dataset(tmp_path, split=split, part="train")
+    assert len(open_dataset(tmp_path / "ISIC-2017_Training_Data", split=split, part="train")) == 1
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path):

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 from label_examples import HEIGHT, WIDTH, write_mask, write_photograph
+from PIL import Image
 
+from dermask.data.dataset import Dataset
 from dermask.data.isic import list_parts, read_folders, read_isic, read_isic_root
+from dermask.data.isic_write import write_folders, write_isic
 from dermask.errors import ImageError, LabelError
-from dermask.records import ImageSize, MaskFile
+from dermask.records import Bitmask, ImageSize, Instance, MaskFile, Sample
 
 YEARS = {
     "2016": ("ISBI2016_ISIC_Part1_{}_Data", "ISBI2016_ISIC_Part1_{}_GroundTruth", "_Segmentation.png"),
@@ -181,4 +184,76 @@ def test_empty_folders_hold_no_data_set(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     with pytest.raises(LabelError, match="no usable photograph"):
+        read_folders(tmp_path / "images", tmp_path / "masks", source=tmp_path)
+
+
+def oriented(path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((HEIGHT, WIDTH, 3), 200, np.uint8)).save(path, exif=exif)
+    return path
+
+
+def test_written_folders_hold_the_photographs_bytes_and_plain_masks(tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[4:12, 6:20] = True
+    path = oriented(tmp_path / "in" / "a.jpg", 1)
+    dataset = Dataset(
+        [Sample("a", path, None, (Instance(1, Bitmask(mask)),)), Sample("b", np.zeros((9, 7, 3), np.uint8))]
+    )
+    assert write_isic(dataset, tmp_path / "isic") == ()
+    assert write_folders(dataset, tmp_path / "plain") == ()
+    data, truth = tmp_path / "isic" / "ISIC_Training_Data", tmp_path / "isic" / "ISIC_Training_Part1_GroundTruth"
+    assert (data / "a.jpg").read_bytes() == path.read_bytes()
+    assert (data / "b.png").is_file()
+    with Image.open(truth / "a_segmentation.png") as written:
+        assert (written.mode, written.size) == ("L", (WIDTH, HEIGHT))
+        assert np.array_equal(np.asarray(written), mask * np.uint8(255))
+    assert read_isic_root(tmp_path / "isic").load(1).masks.shape == (0, 9, 7)
+    assert (tmp_path / "plain" / "masks" / "b_segmentation.png").is_file()
+
+
+def test_masks_of_turned_photographs_are_upright_and_told(tmp_path):
+    path = oriented(tmp_path / "in" / "a.jpg", 6)
+    upright = np.zeros((WIDTH, HEIGHT), bool)
+    upright[2:9, 3:15] = True
+    dataset = Dataset([Sample("a", path, None, (Instance(1, Bitmask(upright)),))])
+    [loss] = write_folders(dataset, tmp_path / "out")
+    assert loss.startswith("1 photograph with an EXIF orientation: the masks are upright")
+    again = read_folders(tmp_path / "out" / "images", tmp_path / "out" / "masks", source=tmp_path)
+    assert np.array_equal(again.load(0).masks[0], upright)
+
+
+def test_what_one_mask_cannot_say_is_told(tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[4:12, 6:20] = True
+    instances = (Instance(1, Bitmask(mask)), Instance(2, Bitmask(~mask)), Instance(1, Bitmask(mask), is_crowd=True))
+    dataset = Dataset([Sample("a_superpixels", np.zeros((HEIGHT, WIDTH, 3), np.uint8), None, instances)], ("mole", "x"))
+    assert write_isic(dataset, tmp_path / "out") == (
+        "1 photograph renamed: folders need plain, distinct file names",
+        "1 photograph with several lesions: joined into one mask",
+        "class names mole, x: a mask has none, and reads back as lesion",
+        "1 crowd region: left out, and so shown as bare skin",
+    )
+    assert read_isic_root(tmp_path / "out").load(0).masks.all()
+
+
+def test_photographs_without_an_image_suffix_become_png(tmp_path):
+    oriented(tmp_path / "a.jpg", 1).rename(tmp_path / "a")
+    losses = write_folders(Dataset([Sample("a", tmp_path / "a")]), tmp_path / "out")
+    assert losses == ("1 photograph written as PNG: the file's name did not say that it is an image",)
+    assert len(read_folders(tmp_path / "out" / "images", tmp_path / "out" / "masks", source=tmp_path)) == 1
+
+
+def test_a_mask_drawn_on_a_photograph_as_stored_is_to_be_turned(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    image = Image.new("RGB", (32, 24))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "images" / "a.jpg", exif=exif)
+    Image.new("L", (32, 24), 255).save(tmp_path / "masks" / "a_segmentation.png")
+    message = r"has 32x24 pixels, the photograph 24x32; turn the mask as the photograph's EXIF orientation says"
+    with pytest.raises(LabelError, match=message):
         read_folders(tmp_path / "images", tmp_path / "masks", source=tmp_path)

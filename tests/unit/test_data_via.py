@@ -1,4 +1,6 @@
+import json
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,15 @@ from label_examples import (
     via_tree,
     write_coco_folder,
     write_json,
+    write_photograph,
 )
 
 from dermask.data.coco import read_coco
-from dermask.data.makesense import read_makesense
+from dermask.data.dataset import Dataset
 from dermask.data.via import is_via, read_via
-from dermask.errors import LabelError
+from dermask.data.via_write import write_via
+from dermask.errors import ImageError, InputError, LabelError, OutputExistsError
+from dermask.records import Instance, Polygons, Sample
 
 
 def write(folder, tree=None):
@@ -142,7 +147,7 @@ BAD = {
     "no shape": (with_region({"region_attributes": {"label": "a"}}), REGION + r"shape_attributes: None is not an obj"),
     "rectangle": (
         with_shape(name="rect", x=1, y=1, width=3, height=3),
-        REGION + r"shape 'rect' is not an outline; draw",
+        REGION + r"shape 'rect' is a box, not an outline; draw",
     ),
     "nameless shape": (with_shape(), REGION + r"shape None is not an outline"),
     "two points": (
@@ -235,8 +240,140 @@ def test_a_coco_tree_is_not_taken_for_a_vgg_one():
     assert not is_via({})
 
 
-def test_read_makesense_takes_both_exports(tmp_path):
-    coco = read_makesense(write_coco_folder(tmp_path))
-    vgg = read_makesense(write(tmp_path))
-    assert coco.categories == {1: 2, 2: 5}
-    assert [sample.image_id for sample in coco] == [sample.image_id for sample in vgg]
+# Projects that list their classes, and version 3
+
+
+def project(attributes: Any, tree: dict[str, Any] | None = None) -> dict[str, Any]:
+    records = as_version_2(via_tree() if tree is None else tree)
+    return {"_via_settings": {}, "_via_img_metadata": records, "_via_attributes": attributes}
+
+
+def dropdown(*options: str, kind: str = "dropdown") -> dict[str, Any]:
+    return {"region": {"label": {"type": kind, "options": dict.fromkeys(options, "")}}, "file": {}}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        pytest.param(dropdown("mole", "naevus", "lesion"), ("mole", "naevus", "lesion"), id="options in their order"),
+        pytest.param(dropdown("mole", "lesion", kind="radio"), ("mole", "lesion"), id="radio"),
+        pytest.param(dropdown("mole"), ("lesion", "mole"), id="an option is missing"),
+        pytest.param(dropdown("mole", "lesion", kind="text"), ("lesion", "mole"), id="text"),
+        pytest.param(dropdown("mole", "mole ", "lesion"), ("lesion", "mole"), id="option twice"),
+        pytest.param(dropdown("mole", "", "lesion"), ("lesion", "mole"), id="empty option"),
+        pytest.param({}, ("lesion", "mole"), id="no attributes"),
+        pytest.param({"region": [1]}, ("lesion", "mole"), id="broken attributes"),
+        pytest.param({"region": {"label": None}}, ("lesion", "mole"), id="broken attribute"),
+        pytest.param({"region": {"label": {"type": "radio"}}}, ("lesion", "mole"), id="no options"),
+        pytest.param(
+            {"region": dropdown("mole", "lesion")["region"] | {"other": {}}}, ("lesion", "mole"), id="two attributes"
+        ),
+    ],
+)
+def test_a_project_lists_its_classes(tmp_path, attributes, expected):
+    assert read_via(write(tmp_path, project(attributes))).class_names == expected
+
+
+def test_options_that_nobody_chose_are_no_classes(tmp_path):
+    tree = via_tree()
+    for entry in tree.values():
+        for region in entry["regions"].values():
+            region["region_attributes"] = {}
+    assert read_via(write(tmp_path, project(dropdown("human", "bird"), tree))).class_names == ("lesion",)
+    assert read_via(write(tmp_path, project(dropdown("mole"), tree))).class_names == ("mole",)
+
+
+def test_version_3_is_named(tmp_path):
+    tree = {"project": {}, "config": {}, "attribute": {}, "file": {}, "view": {}, "metadata": {}}
+    assert is_via(tree)
+    with pytest.raises(
+        LabelError, match=r"vgg\.json: is a project of VGG Image Annotator 3, another format than VIA 2"
+    ):
+        read_via(write(tmp_path, tree))
+
+
+# Writing
+
+
+def written(dataset: Dataset, folder: Path, version: Any) -> dict[str, Any]:
+    write_via(dataset, folder / "out.json", version=version)
+    return json.loads((folder / "out.json").read_text())
+
+
+def test_every_version_has_the_tools_own_keys_and_shapes(tmp_path):
+    dataset = read_via(write(tmp_path))
+    size = (tmp_path / "one.png").stat().st_size
+    for version, form, closed in [("1", dict, True), ("2", list, False), ("project", list, False)]:
+        tree = written(dataset, tmp_path / version, version)
+        records = tree["_via_img_metadata"] if version == "project" else tree
+        record = records[f"one.png{size}"]
+        assert record["filename"] == "one.png"
+        assert record["size"] == size
+        assert isinstance(record["regions"], form)
+        region = record["regions"]["0"] if version == "1" else record["regions"][0]
+        ends = [4] if closed else []
+        assert region["shape_attributes"] == {
+            "name": "polygon",
+            "all_points_x": [4, 12, 12, 4, *ends],
+            "all_points_y": [4, 4, 12, 12, *ends],
+        }
+        assert region["region_attributes"] == {"label": "lesion"}
+        assert read_via(tmp_path / version / "out.json", tmp_path).class_names == ("lesion", "mole")
+
+
+def test_a_project_is_whole(tmp_path):
+    tree = written(read_via(write(tmp_path)), tmp_path, "project")
+    assert set(tree) == {
+        "_via_settings",
+        "_via_img_metadata",
+        "_via_attributes",
+        "_via_data_format_version",
+        "_via_image_id_list",
+    }
+    assert tree["_via_image_id_list"] == list(tree["_via_img_metadata"])
+    assert set(tree["_via_settings"]) == {"ui", "core", "project"}
+    assert tree["_via_attributes"]["region"]["label"]["options"] == {"lesion": "", "mole": ""}
+
+
+def test_a_project_keeps_classes_and_their_order_and_an_export_says_that_it_does_not(tmp_path):
+    outline = Polygons((np.array([[2, 2], [12, 2], [12, 12.0]]),))
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    instances = (Instance(3, outline), Instance(1, outline))
+    dataset = Dataset([Sample("a", pixels, None, instances)], ("mole", "naevus", "lesion"))
+    assert write_via(dataset, tmp_path / "p" / "out.json", version="project") == ()
+    again = read_via(tmp_path / "p" / "out.json")
+    assert again.class_names == dataset.class_names
+    assert [one.label for one in again[0].instances] == [3, 1]
+    assert write_via(dataset, tmp_path / "2" / "out.json") == (
+        "class naevus not kept: no outline has it",
+        "order of the classes: the file has no list of them, so they are read by name",
+    )
+    assert read_via(tmp_path / "2" / "out.json").class_names == ("lesion", "mole")
+
+
+def test_a_photograph_listed_twice_is_refused(tmp_path):
+    photograph = write_photograph(tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"photograph 'x\.png': is listed twice; join its outlines"):
+        write_via(Dataset([Sample("a", photograph), Sample("b", photograph)]), tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_another_version_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"version '3': is none of VIA's; choose one of 1, 2, project"):
+        write_via(read_via(write(tmp_path)), tmp_path / "out.json", version="3")  # type: ignore[arg-type]
+
+
+def test_a_photograph_that_is_gone_is_named_and_nothing_is_written(tmp_path):
+    dataset = read_via(write(tmp_path))
+    (tmp_path / "two.png").unlink()
+    with pytest.raises(ImageError, match=r"two\.png: no such file"):
+        write_via(dataset, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_nothing_is_overwritten_silently(tmp_path):
+    dataset = read_via(write(tmp_path))
+    write_via(dataset, tmp_path / "out.json")
+    with pytest.raises(OutputExistsError, match=r"out\.json: is there already"):
+        write_via(dataset, tmp_path / "out.json")
+    write_via(dataset, tmp_path / "out.json", overwrite=True)

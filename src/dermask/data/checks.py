@@ -21,9 +21,10 @@ from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from dermask import files, images, masks
-from dermask.data.dataset import Dataset
+from dermask.data.dataset import Dataset, ReadProblem
 from dermask.errors import InputError, LabelError
 from dermask.records import ImageSize, Instance, Polygons, Sample
+from dermask.wording import plural
 
 BORDER_TOLERANCE = 1.0
 """Pixels an outline may pass the border; what passes it is clipped. Tools that put coordinates on pixel centres, or
@@ -44,6 +45,16 @@ def show(value: object) -> str:
     return _repr.repr(value)
 
 
+class NothingLeft(LabelError):
+    """A reader that skips what is bad has no photograph left.
+
+    Attributes:
+        found: What it left out, for the audit, which tells it instead of stopping.
+    """
+
+    found: tuple[ReadProblem, ...] = ()
+
+
 class Problems:
     """Collects what is wrong with a label source.
 
@@ -54,12 +65,14 @@ class Problems:
     def __init__(self, *, skip_bad: bool) -> None:
         self.skip_bad = skip_bad
         self.errors: list[InputError] = []
+        self.found: list[ReadProblem] = []
         self._first_takes_photograph = False
         self.lines: list[str] = []
 
     def add(self, error: InputError, draft: Draft | None = None, *, left_out: str = "left out") -> None:
         """Note a problem; a photograph it belongs to goes too. `left_out` says what is missing from the data set."""
         self.errors.append(error)
+        self.found.append(ReadProblem(error, None if draft is None else draft.path))
         if draft is not None:
             draft.is_bad = True
             self._first_takes_photograph |= len(self.errors) == 1
@@ -123,13 +136,15 @@ def make_dataset(
     Image ids are the file names' stems, or the whole names where two stems are equal.
 
     Raises:
-        LabelError: There were problems that are not to be skipped, or no photograph is left.
+        LabelError: There were problems that are not to be skipped, or, as `NothingLeft`, no photograph is left.
     """
     problems.raise_first()
     good = [draft for draft in drafts if not draft.is_bad]
     if not good:
         left_out = f"; {len(problems.lines)} problems, the first: {problems.lines[0]}" if problems.lines else ""
-        raise LabelError(str(source), f"no usable photograph{left_out}", "give labels for at least one photograph")
+        error = NothingLeft(str(source), f"no usable photograph{left_out}", "give labels for at least one photograph")
+        error.found = tuple(problems.found)
+        raise error
     names = [draft.file_name.replace("\\", "/") for draft in good]
     stems = [PurePosixPath(name).stem for name in names]
     image_ids = stems if len(set(stems)) == len(stems) else names
@@ -137,7 +152,15 @@ def make_dataset(
         Sample(image_id, draft.path, draft.size, tuple(draft.instances), draft.source_id)
         for image_id, draft in zip(image_ids, good, strict=True)
     ]
-    return Dataset(samples, class_names, name or source.stem, source, categories, skipped=problems.lines)
+    return Dataset(
+        samples,
+        class_names,
+        name or source.stem,
+        source,
+        categories,
+        skipped=problems.lines,
+        problems=problems.found,
+    )
 
 
 # Reading JSON
@@ -325,7 +348,7 @@ def check_ring(points: NDArray[np.float64], size: ImageSize, item: str) -> NDArr
     if len(points) > 1 and np.array_equal(points[0], points[-1]):
         points = points[:-1]
     if len(points) < 3:
-        count = f"{len(points)} point{'' if len(points) == 1 else 's'}"
+        count = plural(len(points), "point")
         raise LabelError(item, f"outline {show(points.tolist())} has {count}; it needs 3 or more", "draw it again")
     limits = np.array([size.width, size.height], np.float64)
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,21 +1,19 @@
-"""COCO data set JSON, read and written: polygons of several parts, run lengths in both forms, crowds.
+"""COCO data set JSON: polygons of several parts, run lengths in both forms, crowds.
 
 The format: https://cocodataset.org/#format-data. What is stricter here than in pycocotools: every photograph must be
-there, at its stated size, and every annotation must be usable; see `read_coco`.
+there, at its stated size, and every annotation must be usable; see `read_coco`. `coco_write` writes it.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dermask import boxes, files, images, masks
+from dermask import masks
 from dermask.data.checks import (
     Draft,
     Problems,
@@ -33,12 +31,13 @@ from dermask.data.checks import (
     photograph_size,
     show,
 )
+from dermask.data.coco_write import write_coco
 from dermask.data.dataset import Dataset
-from dermask.errors import InputError, LabelError, OutputExistsError
-from dermask.records import BoolArray, ImageSize, Instance, Outline, Polygons, Rle, Sample
+from dermask.data.one_ring import unbridged
+from dermask.errors import InputError, LabelError
+from dermask.records import ImageSize, Instance, Outline, Rle
 
-_POLYGON_IOU = 0.99
-"""A bitmask is written as a polygon where the polygon gives back at least this much of it."""
+__all__ = ["coco_dataset", "read_coco", "write_coco"]
 
 
 def read_coco(path: Path, images: Path | None = None, skip_bad: bool = False) -> Dataset:
@@ -219,7 +218,7 @@ def _read_outline(record: Mapping[str, Any], size: ImageSize, item: str) -> Outl
         if len(coordinates) % 2:
             raise LabelError(item, f"{what} has {len(coordinates)} numbers, an odd count", "write x, y, x, y, ...")
         rings.append(coordinates.reshape(-1, 2))
-    return check_polygons(rings, size, item)
+    return unbridged(check_polygons(rings, size, item), size)
 
 
 def _read_rle(outline: Mapping[str, Any], size: ImageSize, item: str) -> Rle:
@@ -253,108 +252,3 @@ def _run_length(value: Any, item: str) -> int:
     if run is None or run < 0:
         raise LabelError(item, f"RLE counts hold {show(value)}, not a whole number from 0", "export the labels again")
     return run
-
-
-def write_coco(dataset: Dataset, path: Path, *, overwrite: bool = False) -> None:
-    """Write a COCO data set JSON that `read_coco` and the labelling tools take.
-
-    Outlines become one polygon where that says it (IoU at least 0.99), else run lengths; outlines that are polygons
-    stay as they are, crowds become run lengths. Outlines without a pixel, such as all-black mask images, are left
-    out. Photographs are named relative to the JSON's folder if they lie in it, else to the deepest folder that holds
-    them all, which reading then takes as `images`. Photographs that exist only in memory are saved as
-    ``images/ID.png`` beside the JSON.
-
-    Args:
-        dataset: What to write; image ids and category ids of its source are kept where they are COCO's whole numbers.
-        path: The JSON file; appears in one step.
-        overwrite: Whether to replace a file that is there.
-
-    Raises:
-        OutputExistsError: The JSON, or a photograph to be saved beside it, is there already.
-        InputError: A photograph or mask cannot be read, or an image id is no file name.
-    """
-    names = _file_names(dataset, path)
-    targets = _photograph_targets(dataset, names, path)
-    for target in (path, *targets.values()):
-        if target.exists() and not overwrite:
-            raise OutputExistsError(str(target), "is there already", "choose another name or allow overwriting")
-    source_ids = [sample.source_id for sample in dataset]
-    image_ids = _whole_ids(source_ids, start=1)
-    annotation_ids = iter(_whole_ids([one.annotation_id for sample in dataset for one in sample.instances], start=1))
-    image_records, annotations = [], []
-    for index, sample in enumerate(dataset):
-        if not isinstance(sample.image, Path):
-            images.write_png(targets[index], sample.image)
-        size = dataset.size(index)
-        image_records.append(
-            {"id": image_ids[index], "file_name": names[index], "width": size.width, "height": size.height}
-        )
-        for instance in sample.instances:
-            record = _annotation_record(instance, size)
-            annotation_id = next(annotation_ids)
-            if record is not None:
-                head = {"id": annotation_id, "image_id": image_ids[index]}
-                annotations.append(head | {"category_id": dataset.categories[instance.label]} | record)
-    categories = [
-        {"id": dataset.categories[label], "name": name} for label, name in enumerate(dataset.class_names, start=1)
-    ]
-    tree = {"info": {"description": dataset.name}, "images": image_records}
-    files.write_text(path, json.dumps(tree | {"annotations": annotations, "categories": categories}) + "\n")
-
-
-def _whole_ids(source_ids: Iterable[int | str | None], *, start: int) -> list[int]:
-    """The ids themselves if all are distinct whole numbers, else a count from `start`."""
-    ids = list(source_ids)
-    whole = [value for value in ids if isinstance(value, int) and value >= 0]
-    return whole if len(set(whole)) == len(ids) else list(range(start, start + len(ids)))
-
-
-def _file_names(dataset: Dataset, path: Path) -> list[str]:
-    folder = path.parent.absolute()
-    parents = [sample.image.absolute().parent for sample in dataset if isinstance(sample.image, Path)]
-    root = folder
-    if parents and not all(parent.is_relative_to(folder) for parent in parents):
-        root = Path(os.path.commonpath(parents))
-    return [_file_name(sample, root) for sample in dataset]
-
-
-def _file_name(sample: Sample, root: Path) -> str:
-    if isinstance(sample.image, Path):
-        return sample.image.absolute().relative_to(root).as_posix()
-    return f"images/{PurePath(sample.image_id).as_posix()}.png"
-
-
-def _photograph_targets(dataset: Dataset, names: Sequence[str], path: Path) -> dict[int, Path]:
-    """Where the photographs go that exist only in memory, by their index."""
-    return {
-        index: files.safe_join(path.parent, names[index])
-        for index, sample in enumerate(dataset)
-        if not isinstance(sample.image, Path)
-    }
-
-
-def _annotation_record(instance: Instance, size: ImageSize) -> dict[str, Any] | None:
-    """All but the ids; None for an outline without a pixel."""
-    bitmask = masks.outline_bitmask(instance.outline, size)
-    if not bitmask.any():
-        return None
-    box = boxes.xyxy_to_xywh(masks.mask_box(bitmask)[None])[0]
-    return {
-        "segmentation": _segmentation(instance, bitmask, size),
-        "area": int(bitmask.sum()),
-        "bbox": box.tolist(),
-        "iscrowd": int(instance.is_crowd),
-    }
-
-
-def _segmentation(instance: Instance, bitmask: BoolArray, size: ImageSize) -> list[list[float]] | dict[str, Any]:
-    if not instance.is_crowd:
-        if isinstance(instance.outline, Polygons):
-            return [part.ravel().tolist() for part in instance.outline.parts]
-        polygons = masks.bitmask_to_polygons(bitmask)
-        if len(polygons.parts) == 1:
-            again = masks.outline_bitmask(polygons, size)
-            if np.sum(again & bitmask) >= _POLYGON_IOU * np.sum(again | bitmask):
-                return [polygons.parts[0].ravel().tolist()]
-    rle = masks.bitmask_to_rle(bitmask)
-    return {"size": list(rle.size), "counts": rle.counts.decode()}

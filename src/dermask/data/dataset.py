@@ -18,8 +18,7 @@ from typing import overload
 import numpy as np
 
 from dermask import images, masks
-from dermask.data import splits
-from dermask.errors import ImageError, LabelError
+from dermask.errors import ImageError, InputError, LabelError
 from dermask.records import (
     BoolArray,
     ByteArray,
@@ -54,6 +53,19 @@ class LoadedSample:
     image_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReadProblem:
+    """Something that a reader found wrong and left out.
+
+    Attributes:
+        error: Item, problem and cure.
+        photograph: Where the photograph lies that it belongs to, as far as that was found.
+    """
+
+    error: InputError
+    photograph: Path | None = None
+
+
 class Dataset(Sequence[Sample]):
     """Photographs with labels; immutable, and cheap to select from.
 
@@ -65,6 +77,8 @@ class Dataset(Sequence[Sample]):
         categories: Label to the category id of the label file, with which results are written; by default a label is
             its own category id.
         skipped: One line for each thing the reader left out, with what was wrong and the cure.
+        problems: The same, taken apart for the audit.
+        notes: One line for each thing the reader took otherwise than the file's format has it by the letter.
 
     Raises:
         LabelError: An `image_id` is used twice, or a label has no class name.
@@ -79,6 +93,8 @@ class Dataset(Sequence[Sample]):
         categories: Mapping[int, int] | None = None,
         *,
         skipped: Iterable[str] = (),
+        problems: Iterable[ReadProblem] = (),
+        notes: Iterable[str] = (),
     ) -> None:
         self._samples = tuple(samples)
         self.class_names = tuple(class_names)
@@ -87,6 +103,8 @@ class Dataset(Sequence[Sample]):
         labels = range(1, len(self.class_names) + 1)
         self.categories = {label: label for label in labels} if categories is None else dict(categories)
         self.skipped = tuple(skipped)
+        self.problems = tuple(problems)
+        self.notes = tuple(notes)
         self._check()
 
     def _check(self) -> None:
@@ -122,13 +140,15 @@ class Dataset(Sequence[Sample]):
         return f"Dataset({self.name!r}, {len(self)} photographs, classes {', '.join(self.class_names)})"
 
     def select(self, indices: Iterable[int]) -> Dataset:
-        """The photographs at these indices, in that order; `skipped` stays with the whole."""
+        """The photographs at these indices, in that order; `skipped`, `problems` and `notes` stay with the whole."""
         chosen = [self._samples[index] for index in indices]
         return Dataset(chosen, self.class_names, self.name, self.source, self.categories)
 
     def split(self, parts: Sequence[int] | Sequence[float], *, seed: int) -> list[Dataset]:
         """Disjoint parts by counts or fractions; see `splits.split_by_seed`."""
-        return splits.split_by_seed(self, parts, seed=seed)
+        from dermask.data.splits import split_by_seed  # splits knows this module
+
+        return split_by_seed(self, parts, seed=seed)
 
     def size(self, index: int) -> ImageSize:
         """Height and width of one photograph, from its header where the label file does not state it.

@@ -171,9 +171,10 @@ def _read_pair(photograph: Path, mask: Path, item: str) -> Draft:
         raise LabelError(item, f"mask {mask.name}: {error.problem}", error.cure) from None
     if mask_size != size:
         found = f"{mask_size.width}x{mask_size.height}"
-        raise LabelError(
-            item, f"mask {mask.name} has {found} pixels, the photograph {size.width}x{size.height}", "replace the mask"
-        )
+        problem = f"mask {mask.name} has {found} pixels, the photograph {size.width}x{size.height}"
+        is_drawn_turned = mask_size == (size.width, size.height) and images.orientation(photograph) != 1
+        cure = "turn the mask as the photograph's EXIF orientation says" if is_drawn_turned else "replace the mask"
+        raise LabelError(item, problem, cure)
     return Draft(item, photograph.name, photograph, size, instances=[Instance(1, MaskFile(mask))])
 
 

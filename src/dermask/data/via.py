@@ -3,7 +3,10 @@
 The format: one record per photograph with `filename`, `size` (of the file, in bytes) and `regions`. Version 1 and
 makesense.ai write the regions as an object keyed "0", "1", ..., version 2 as a list; a saved project has the records
 under `_via_img_metadata`. There are no image sizes, so the photographs' own count. A ring's first point may be
-repeated at its end.
+repeated at its end. `via_write` writes all of them.
+
+Rectangles (`rect`) are errors rather than outlines: the tool's default shape, they are boxes drawn around something,
+and no lesion is one. Version 3 is another format altogether (`project`, `file`, `view`, `metadata`) and is refused.
 """
 
 from __future__ import annotations
@@ -31,23 +34,23 @@ from dermask.data.checks import (
     show,
 )
 from dermask.data.dataset import Dataset
+from dermask.data.one_ring import unbridged
+from dermask.data.shapes import ellipse_ring
 from dermask.errors import LabelError
-from dermask.records import Instance, Polygons
+from dermask.records import Instance, Outline
 
 _CLASS_ATTRIBUTES = ("label", "class", "name", "type")
 """Region attributes that are taken for the class where there are several; makesense.ai writes "label"."""
-
-_CURVE_POINTS = 64
-"""Points that a circle or an ellipse becomes: within 0.12% of its radius."""
 
 
 def read_via(path: Path, images: Path | None = None, skip_bad: bool = False) -> Dataset:
     """A VGG Image Annotator JSON file: an export of version 1 or 2, a saved project, or makesense.ai's VGG export.
 
     The class of a region is its one attribute, or the first of label, class, name and type where it has several; a
-    checkbox counts as its one ticked option. Labels follow the sorted names. Where no region of the file has an
-    attribute, as is usual with a single class, all are "lesion". Polygons, circles and ellipses are outlines; other
-    shapes are errors. A photograph without regions has no lesion.
+    checkbox counts as its one ticked option. Labels follow the options of a saved project's one dropdown or radio
+    attribute where those name every class, else the sorted names. Where no region of the file has an attribute, as is
+    usual with a single class, all are "lesion". Polygons, circles and ellipses are outlines; other shapes are errors.
+    A photograph without regions has no lesion.
 
     Args:
         path: The JSON file.
@@ -61,10 +64,10 @@ def read_via(path: Path, images: Path | None = None, skip_bad: bool = False) -> 
 
 
 def is_via(tree: Any) -> bool:
-    """Whether parsed JSON has the shape of a VGG export or project."""
+    """Whether parsed JSON has the shape of a VGG export or project, of whatever version."""
     if not isinstance(tree, dict):
         return False
-    if "_via_img_metadata" in tree:
+    if "_via_img_metadata" in tree or _is_version_3(tree):
         return True
     return any(isinstance(entry, dict) and {"filename", "regions"} <= entry.keys() for entry in tree.values())
 
@@ -72,6 +75,10 @@ def is_via(tree: Any) -> bool:
 def via_dataset(tree: Any, path: Path, images: Path | None = None, skip_bad: bool = False) -> Dataset:
     """As `read_via`, from the file's parsed content."""
     entries = as_record(tree, str(path))
+    if _is_version_3(entries):
+        cure = "draw the outlines in VIA 2, or write them as COCO JSON"
+        raise LabelError(str(path), "is a project of VGG Image Annotator 3, another format than VIA 2's", cure)
+    declared = _declared_classes(entries)
     if "_via_img_metadata" in entries:
         entries = as_record(entries["_via_img_metadata"], f"{path}: _via_img_metadata")
     if not entries:
@@ -102,8 +109,28 @@ def via_dataset(tree: Any, path: Path, images: Path | None = None, skip_bad: boo
                 regions.append(_Region(draft, name, region))
         except LabelError as error:
             problems.add(error, draft)
-    class_names = _read_regions(regions, problems)
+    class_names = _read_regions(regions, problems, declared)
     return make_dataset(drafts.values(), problems, class_names=class_names, source=path)
+
+
+def _is_version_3(tree: Mapping[str, Any]) -> bool:
+    return {"project", "file", "view", "metadata"} <= tree.keys() and "_via_img_metadata" not in tree
+
+
+def _declared_classes(project: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options of a saved project's one region attribute, in order; none where it has another number, or no options.
+
+    They are what its dropdown offers, so classes that no region has yet are among them.
+    """
+    attributes = project.get("_via_attributes")
+    region = attributes.get("region") if isinstance(attributes, dict) else None
+    if not isinstance(region, dict) or len(region) != 1:
+        return ()
+    attribute = next(iter(region.values()))
+    if not isinstance(attribute, dict) or attribute.get("type") not in ("dropdown", "radio"):
+        return ()
+    options = attribute.get("options")
+    return tuple(option.strip() for option in options) if isinstance(options, dict) else ()
 
 
 class _Region:
@@ -115,13 +142,14 @@ class _Region:
         self.item = f"{draft.item}: region {name}"
         self.record = record
         self.class_name: str | None = None
-        self.outline: Polygons | None = None
+        self.outline: Outline | None = None
 
     def read(self) -> None:
         record = as_record(self.record, self.item)
         self.class_name = _class_name(record.get("region_attributes"), self.item)
         shape = as_record(record.get("shape_attributes"), f"{self.item}: shape_attributes")
-        self.outline = check_polygons([_shape_ring(shape, self.item)], self.draft.size, self.item)
+        polygons = check_polygons([_shape_ring(shape, self.item)], self.draft.size, self.item)
+        self.outline = unbridged(polygons, self.draft.size)
 
 
 def _list_regions(record: Mapping[str, Any], item: str) -> list[tuple[str, Any]]:
@@ -135,7 +163,7 @@ def _list_regions(record: Mapping[str, Any], item: str) -> list[tuple[str, Any]]
     raise LabelError(item, f"regions {show(regions)} are neither a list nor an object", "export the labels again")
 
 
-def _read_regions(regions: list[_Region], problems: Problems) -> tuple[str, ...]:
+def _read_regions(regions: list[_Region], problems: Problems, declared: tuple[str, ...]) -> tuple[str, ...]:
     """Put the good regions into their drafts; returns the class names."""
     good = []
     for region in regions:
@@ -144,8 +172,11 @@ def _read_regions(regions: list[_Region], problems: Problems) -> tuple[str, ...]
             good.append(region)
         except LabelError as error:
             problems.add(error, region.draft)
-    names = sorted({region.class_name for region in good if region.class_name is not None}) or ["lesion"]
-    is_single_class = all(region.class_name is None for region in good)
+    used = {region.class_name for region in good if region.class_name is not None}
+    is_single_class = bool(good) and not used
+    if is_single_class and len(declared) != 1:
+        declared = ()  # nobody chose any of them
+    names = list(declared) if _is_class_list(declared, used) else sorted(used) or ["lesion"]
     for region in good:
         if region.outline is None or (region.class_name is None and not is_single_class):
             unlabelled = LabelError(region.item, "has no label, and others have", f"choose one of {', '.join(names)}")
@@ -154,6 +185,10 @@ def _read_regions(regions: list[_Region], problems: Problems) -> tuple[str, ...]
         label = 1 if region.class_name is None else names.index(region.class_name) + 1
         region.draft.instances.append(Instance(label, region.outline, annotation_id=region.name))
     return tuple(names)
+
+
+def _is_class_list(declared: tuple[str, ...], used: set[str]) -> bool:
+    return bool(declared) and all(declared) and len(set(declared)) == len(declared) and used <= set(declared)
 
 
 def _class_name(attributes: Any, item: str) -> str | None:
@@ -193,14 +228,7 @@ def _shape_ring(shape: Mapping[str, Any], item: str) -> NDArray[np.float64]:
         keys = ("cx", "cy", "r", "r") if kind == "circle" else ("cx", "cy", "rx", "ry")
         numbers = as_numbers([shape.get(key) for key in keys], kind, item)
         theta = as_numbers([shape.get("theta", 0.0)], "theta", item)[0]  # radians; from version 2.0.9 on
-        return _ellipse(numbers, float(theta))
-    raise LabelError(item, f"shape {show(kind)} is not an outline", "draw a polygon")
-
-
-def _ellipse(axes: NDArray[np.float64], theta: float) -> NDArray[np.float64]:
-    """(_CURVE_POINTS, 2) xy from (cx, cy, rx, ry) and a turn in radians."""
-    cx, cy, rx, ry = axes
-    turn = np.arange(_CURVE_POINTS) * (2 * math.pi / _CURVE_POINTS)
-    along, across = rx * np.cos(turn), ry * np.sin(turn)
-    cosine, sine = math.cos(theta), math.sin(theta)
-    return np.stack([cx + along * cosine - across * sine, cy + along * sine + across * cosine], axis=1)
+        x, y, radius_x, radius_y = numbers.tolist()
+        return ellipse_ring(x, y, radius_x, radius_y, math.degrees(theta))
+    what = "is a box, not an outline" if kind == "rect" else "is not an outline"
+    raise LabelError(item, f"shape {show(kind)} {what}", "draw a polygon")
