@@ -1,0 +1,60 @@
+"""The kinds of findings: the one table that reports, filters and documents speak of."""
+
+from __future__ import annotations
+
+KINDS: dict[str, str] = {
+    # Photographs
+    "unreadable-photograph": "The photograph cannot be read: it is no image, damaged inside, or may not be opened.",
+    "truncated-photograph": "The photograph's file ends too early: part of the picture is missing.",
+    "missing-photograph": "The label names a photograph that is not there.",
+    "too-many-pixels": "The photograph has more pixels than are ever decoded.",
+    "wrong-size": "The photograph has another size than the label was drawn on.",
+    "turned": "The label was drawn on the photograph as stored, before its EXIF orientation turned it upright.",
+    "wrong-suffix": "The file's name says another format than its content.",
+    "blank-photograph": "The photograph shows next to nothing: all its pixels are nearly the same.",
+    "grey-photograph": "The photograph has no colour.",
+    "small-photograph": "The photograph is so small that an outline has few pixels to go by.",
+    # Outlines
+    "self-crossing": "The outline crosses itself, so that inside and outside are mixed up.",
+    "degenerate-outline": "The outline has no inside: too few points, points on one line, or no pixel in it.",
+    "out-of-border": "The outline leaves the photograph.",
+    "tiny-outline": "The outline is too small for a lesion; often a slip of the mouse.",
+    "covers-all": "The outline covers the whole photograph.",
+    "empty-mask": "The mask is all black: a photograph without a lesion, if that is meant.",
+    "dark-mask": "The mask holds something, but nothing above half white, so that it reads as empty.",
+    "soft-mask": "The mask has many grey values between black and white; where its border lies is a guess.",
+    "inverted-mask": "The mask covers the skin and leaves out the lesion.",
+    "unaligned-mask": "The mask does not lie on the lesion; moved, turned or mirrored it would.",
+    "unreadable-mask": "The mask file cannot be read.",
+    "specks": "The mask has specks beside the lesion, as left by a brush or a bad conversion.",
+    "many-parts": "One outline has several large parts; two lesions may have become one.",
+    "holes": "The mask has holes.",
+    "duplicate-outline": "Two outlines of one class on one photograph are nearly the same.",
+    "disagreeing-classes": "Two outlines on one photograph are nearly the same and have different classes.",
+    "nested-outline": "One outline lies inside another of the same class.",
+    "box-only": "The outline is a rectangle: a box is no outline.",
+    "few-points": "The outline has so few points that it follows the lesion loosely.",
+    "touches-border": "Outlines reach the border of their photograph: the lesion may be cut.",
+    # Labels
+    "similar-class-names": "Class names differ only by spelling, case, spaces or plural.",
+    "unused-class": "A class has no outline.",
+    "no-lesion": "Photographs have no outline.",
+    "no-mask": "A photograph has no mask.",
+    "no-photograph": "A mask has no photograph.",
+    "bad-annotation": "An annotation cannot be used as it stands.",
+    "repeated-id": "An id or a photograph is listed twice.",
+    "bad-record": "The label file's entry for a photograph cannot be used.",
+    # Duplicates and leaks
+    "same-file": "Photographs of one part are the same file.",
+    "same-pixels": "Photographs of one part show the same pixels in different files.",
+    "near-duplicate": "Photographs of one part are nearly the same.",
+    "leak-file": "The same file stands in two parts.",
+    "leak-pixels": "The same pixels stand in two parts, in different files.",
+    "leak-near-duplicate": "Nearly the same photograph stands in two parts.",
+    "leak-id": "The same image id stands in two parts.",
+    "leak-patient": "Photographs of one patient stand in two parts.",
+    "leak-lesion": "Photographs of one lesion stand in two parts.",
+    "labels-disagree": "Two copies of a photograph have different outlines.",
+    "not-audited": "The audit itself failed on this photograph.",
+}
+"""Kind to what it means, in the order of the report's documentation."""
