@@ -7,61 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluation_scenes import ellipse, predicted, random_scene
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dermask.errors import InputError
-from dermask.evaluation.coco_ap import CocoFigures, coco_ap, mask_ap
+from dermask.evaluation.coco_ap import AveragePrecision, CocoFigures, coco_ap, mask_ap
 from dermask.evaluation.photo_masks import PredictedMasks, TruthMasks, as_coco
-from dermask.masks import bitmask_to_rle, mask_boxes, rle_to_bitmask
+from dermask.masks import mask_boxes, rle_to_bitmask
 from dermask.records import ImageSize
-
-
-def ellipse(size: ImageSize, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
-    rows, columns = np.mgrid[: size.height, : size.width] + 0.5
-    inside: np.ndarray = ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
-    return inside
-
-
-def predicted(bitmasks: np.ndarray, scores: Any, labels: Any, *, size: ImageSize) -> PredictedMasks:
-    return PredictedMasks(
-        masks=tuple(bitmask_to_rle(bitmask) for bitmask in bitmasks),
-        boxes=mask_boxes(bitmasks),
-        scores=np.array(scores, np.float32),
-        labels=np.array(labels, np.int64),
-        size=size,
-    )
-
-
-def random_scene(rng: np.random.Generator) -> tuple[TruthMasks, PredictedMasks]:
-    """Up to three lesions of two classes, at times a crowd region; detections near them, elsewhere, or none."""
-    size = ImageSize(int(rng.integers(20, 50)), int(rng.integers(20, 50)))
-    outlines = [
-        (rng.uniform(5, np.array(size) - 5), rng.uniform(4, 12, 2), int(rng.integers(1, 3)))
-        for _ in range(rng.integers(0, 4))
-    ]
-    bitmasks = [ellipse(size, tuple(centre), tuple(radii)) for centre, radii, _ in outlines]
-    labels = np.array([label for *_, label in outlines], np.int64)
-    is_crowd = rng.random(len(outlines)) < 0.2
-    truth = TruthMasks(tuple(bitmask_to_rle(mask) for mask in bitmasks), labels, is_crowd, size)
-    found, found_labels = [], []
-    for centre, radii, label in outlines:
-        for _ in range(rng.integers(0, 3)):
-            found.append(ellipse(size, tuple(centre + rng.normal(0, 1.5, 2)), tuple(radii * rng.uniform(0.8, 1.2, 2))))
-            found_labels.append(label if rng.random() < 0.9 else 3 - label)
-    for _ in range(rng.integers(0, 2)):
-        found.append(ellipse(size, tuple(rng.uniform(5, 20, 2)), (5, 5)))
-        found_labels.append(1)
-    scores = -np.sort(-rng.random(len(found)).round(1))  # rounded, so that equal scores occur
-    stacked = np.stack(found) if found else np.zeros((0, *size), np.bool_)
-    return truth, predicted(stacked, scores, found_labels, size=size)
 
 
 def oracle(
     truths: list[TruthMasks], predictions: list[PredictedMasks], num_classes: int, max_detections: int
 ) -> dict[str, tuple[float, ...]]:
     """The same through pycocotools' own front door."""
-    truth_index, results = COCO(), []
+    truth_index = COCO()
+    results: dict[str, list[Any]] = {"bbox": [], "segm": []}
     truth_index.dataset = {
         "images": [{"id": i, "height": t.size.height, "width": t.size.width} for i, t in enumerate(truths, 1)],
         "categories": [{"id": label} for label in range(1, num_classes + 1)],
@@ -79,38 +41,38 @@ def oracle(
         for rle, box, score, label in zip(
             prediction.masks, prediction.boxes.astype(float), prediction.scores, prediction.labels, strict=True
         ):
-            results.append(
-                {"image_id": image_id, "category_id": int(label), "score": float(score), "segmentation": as_coco(rle),
-                 "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
-            )  # fmt: skip
+            found = {"image_id": image_id, "category_id": int(label), "score": float(score)}
+            results["bbox"].append(found | {"bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]})
+            results["segm"].append(found | {"segmentation": as_coco(rle)})
     truth_index.createIndex()
-    found_index = truth_index.loadRes(results)
     figures = {}
-    for kind in ("bbox", "segm"):
-        evaluator = COCOeval(truth_index, found_index, kind)
+    for kind in ("bbox", "segm"):  # a file each, as COCO wants it: its sizes are those of what a file holds
+        evaluator = COCOeval(truth_index, truth_index.loadRes(results[kind]), kind)
         evaluator.params.maxDets = [max_detections]
         evaluator.evaluate()
         evaluator.accumulate()
-        precision, recall = evaluator.eval["precision"][:, :, :, 0, -1], evaluator.eval["recall"][:, :, 0, -1]
-        figures[kind] = (
-            precision[precision > -1].mean(),
-            precision[0][precision[0] > -1].mean(),
-            precision[5][precision[5] > -1].mean(),
-            recall[recall > -1].mean(),
-        )
+        precision, recall = evaluator.eval["precision"][..., -1], evaluator.eval["recall"][..., -1]
+        parts = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], recall[..., 0]]
+        parts += [precision[..., size] for size in (1, 2, 3)] + [recall[..., size] for size in (1, 2, 3)]
+        figures[kind] = tuple(part[part > -1].mean() if (part > -1).any() else math.nan for part in parts)
     return figures
 
 
-@pytest.mark.parametrize(("seed", "max_detections"), [(0, 100), (1, 100), (2, 2)])
-def test_figures_equal_pycocotools(seed: int, max_detections: int) -> None:
+def as_list(figures: AveragePrecision) -> tuple[float, ...]:
+    return (*figures[:4], *figures[5:11])
+
+
+@pytest.mark.parametrize(("seed", "max_detections", "scale"), [(0, 100, 1), (1, 100, 7), (2, 2, 1), (3, 2, 7)])
+def test_figures_equal_pycocotools(seed: int, max_detections: int, scale: int) -> None:
     rng = np.random.default_rng(seed)
-    scenes = [random_scene(rng) for _ in range(40)]
+    scenes = [random_scene(rng, scale=scale) for _ in range(40)]
     truths, predictions = [truth for truth, _ in scenes], [found for _, found in scenes]
     figures = coco_ap(truths, predictions, num_classes=2, max_detections=max_detections)
     expected = oracle(truths, predictions, 2, max_detections)
     assert 0.05 < figures.mask.ap < 0.95
-    assert figures.box[:4] == pytest.approx(expected["bbox"], abs=1e-12)
-    assert figures.mask[:4] == pytest.approx(expected["segm"], abs=1e-12)
+    assert as_list(figures.box) == pytest.approx(expected["bbox"], abs=1e-12, nan_ok=True)
+    assert as_list(figures.mask) == pytest.approx(expected["segm"], abs=1e-12, nan_ok=True)
+    assert math.isnan(figures.mask.ap_large) == (scale == 1)
     assert figures.mask.ap == pytest.approx(np.mean(figures.mask.ap_by_label), abs=1e-12)
     assert mask_ap(truths, predictions, num_classes=2, max_detections=max_detections) == figures.mask
 
@@ -155,6 +117,44 @@ def test_average_precision_at_the_edges(
 def test_no_photographs_give_no_figures() -> None:
     figures = coco_ap([], [], num_classes=1)
     assert all(math.isnan(value) for value in figures.mask[:4])
+
+
+@pytest.mark.parametrize(
+    ("radius", "bins"),
+    [
+        pytest.param(8, "small", id="a small lesion"),
+        pytest.param(30, "medium", id="one of medium size"),
+        pytest.param(60, "large", id="a large one"),
+    ],
+)
+def test_a_lesion_counts_in_the_bin_of_its_area(radius: int, bins: str) -> None:
+    size = ImageSize(140, 150)
+    mask = ellipse(size, (70, 70), (radius, radius))[None]
+    truth = TruthMasks.from_bitmasks(mask, np.array([1]))
+    figures = coco_ap([truth], [predicted(mask, [0.9], [1], size=size)], num_classes=1)
+    for of_kind in figures.box, figures.mask:
+        values = of_kind._asdict()
+        for name in ("small", "medium", "large"):
+            expected = 1.0 if name == bins else math.nan
+            assert [values[f"ap_{name}"], values[f"ar_{name}"]] == pytest.approx([expected] * 2, nan_ok=True)
+            assert values[f"num_{name}"] == (name == bins)
+
+
+def test_an_area_at_the_edge_of_two_bins_counts_in_both() -> None:
+    mask = np.zeros((1, 40, 40), np.bool_)
+    mask[:, 4:36, 4:36] = True
+    truth = TruthMasks.from_bitmasks(mask, np.array([1]))
+    figures = coco_ap([truth], [predicted(mask, [0.9], [1], size=ImageSize(40, 40))], num_classes=1).mask
+    assert (figures.ap_small, figures.ap_medium) == (1.0, 1.0)
+    assert (figures.num_small, figures.num_medium, figures.num_large) == (1, 1, 0)
+
+
+def test_crowd_regions_are_not_among_the_lesions_of_a_size() -> None:
+    assert evaluate_one([LESION], [], ignored=ELSEWHERE).box.num_small == 1
+
+
+def test_equal_figures_compare_equal_though_some_are_not_defined() -> None:
+    assert evaluate_one([LESION], [LESION]) == evaluate_one([LESION], [LESION])
 
 
 def test_what_is_found_in_an_ignored_region_does_not_count_against() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ import pytest
 
 from dermask import masks
 from dermask.data.dataset import Dataset
-from dermask.errors import InputError, SettingError
+from dermask.errors import ImageError, InputError, SettingError
+from dermask.evaluation.boundary import boundary_figures
 from dermask.evaluation.coco_ap import coco_ap
-from dermask.evaluation.evaluate import Evaluation, as_masks, evaluate, summarise
+from dermask.evaluation.evaluate import Terms, as_masks, cases, conclude, evaluate, judge_all, summarise, tell_of_death
+from dermask.evaluation.evaluation_file import save, to_csv, to_json
 from dermask.evaluation.isic_challenge import mean_figures, photo_figures
 from dermask.evaluation.photo_masks import TruthMasks
+from dermask.evaluation.record import Evaluation, Threshold
 from dermask.records import Bitmask, ByteArray, Detections, ImageSize, Instance, Sample
 
 SIZE = ImageSize(40, 48)
@@ -50,6 +54,11 @@ def detection(index: int, image_id: str = "", score: float = 0.9) -> Detections:
     )  # fmt: skip
 
 
+def everything(evaluation: Evaluation) -> tuple[str, str]:
+    """All that an evaluation says, to compare two."""
+    return to_json(evaluation), to_csv(evaluation)
+
+
 class FakeDetector:
     """Finds the same lesion in every photograph but in those of value 3, where it finds nothing."""
 
@@ -75,6 +84,10 @@ def test_an_evaluation_is_what_its_parts_give() -> None:
         slow.append(photo_figures(sample.masks.any(axis=0), masks.detections_bitmask(prediction, "primary")))
     assert [row.figures for row in evaluation.rows] == slow
     assert evaluation.figures == mean_figures(slow)
+    for index, prediction in enumerate(predictions):
+        masks_of_both = dataset.load(index).masks.any(axis=0), masks.detections_bitmask(prediction, "primary")
+        expected = boundary_figures(*masks_of_both)  # a mean of the same distances in another order
+        assert astuple(evaluation.rows[index].boundary) == pytest.approx(astuple(expected), rel=1e-12)
     truths = [TruthMasks.from_sample(sample, SIZE) for sample in dataset]
     assert evaluation.coco == coco_ap(truths, [as_masks(prediction) for prediction in predictions], num_classes=1)
     assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -88,7 +101,7 @@ def test_a_photograph_without_a_lesion_in_which_nothing_is_found_scores_1() -> N
     evaluation = evaluate([Detections.empty(SIZE)], make_dataset([0]))
     assert evaluation.figures.jaccard == 1
     assert math.isnan(evaluation.coco.mask.ap)
-    assert json.loads(evaluation.to_json())["coco"]["mask"]["ap"] is None
+    assert json.loads(to_json(evaluation))["coco"]["mask"]["ap"] is None
 
 
 def test_many_photographs_reach_the_detector_in_batches() -> None:
@@ -102,8 +115,43 @@ def test_predictions_with_ids_may_come_in_any_order() -> None:
     dataset = make_dataset()
     ordered = [detection(index, f"photo_{index}") for index in range(4)]
     shuffled = [ordered[index] for index in (2, 0, 3, 1)]
-    assert evaluate(shuffled, dataset) == evaluate(ordered, dataset)
-    assert evaluate([as_masks(found) for found in shuffled], dataset) == evaluate(ordered, dataset)
+    expected = evaluate(ordered, dataset)
+    assert everything(evaluate(shuffled, dataset)) == everything(expected)
+    pasted = evaluate([as_masks(found) for found in shuffled], dataset)
+    assert pasted.mask_calibration is None  # exact masks no longer know their probabilities
+    assert everything(pasted) == everything(replace(expected, mask_calibration=None))
+
+
+def test_predictions_may_come_one_by_one() -> None:
+    dataset = make_dataset()
+    found = [detection(index, f"photo_{index}") for index in range(4)]
+    verdicts = judge_all(iter(found), dataset, Terms())
+    assert everything(conclude(verdicts, dataset, Terms())) == everything(evaluate(found, dataset))
+    with pytest.raises(InputError, match="predictions: there are 3 for 4 photographs"):
+        judge_all(iter(found[:3]), dataset, Terms())
+    with pytest.raises(InputError, match="predictions: there are more than the 4 photographs"):
+        judge_all(iter([*found, found[0]]), dataset, Terms())
+
+
+def test_worker_processes_find_the_same() -> None:
+    dataset = make_dataset()
+    found = [detection(index) for index in range(4)]
+    shared = conclude(judge_all(found, dataset, Terms(), processes=2), dataset, Terms())
+    assert everything(shared) == everything(evaluate(found, dataset))
+
+
+def test_a_photograph_that_ends_its_worker_is_named() -> None:
+    [case] = cases([detection(0)], make_dataset([1]), Terms())
+    with pytest.raises(ImageError, match="photo_0: the process that looked at it died, perhaps for want of memory"):
+        tell_of_death(case)
+
+
+def test_the_threshold_decides_what_is_found_but_not_the_order_of_scores() -> None:
+    dataset, found = make_dataset([1]), [detection(0, score=0.4)]
+    strict = evaluate(found, dataset, score_thresh=0.5)
+    loose = evaluate(found, dataset, terms=Terms(threshold=Threshold(0.4, "given")))
+    assert (strict.detection.chosen.found, loose.detection.chosen.found) == (0, 1)
+    assert strict.coco == loose.coco
 
 
 def test_the_union_takes_what_scores_enough() -> None:
@@ -163,7 +211,7 @@ def test_a_model_of_other_classes_is_refused() -> None:
 
 def test_the_files_hold_every_figure(tmp_path: Path) -> None:
     evaluation: Evaluation = evaluate(FakeDetector(), make_dataset(), rule="union", score_thresh=0.3)
-    summary, table = evaluation.save(tmp_path / "new" / "folder")
+    summary, table = save(evaluation, tmp_path / "new" / "folder", origin={"command": "dermask evaluate"})
     content = json.loads(summary.read_text())
     assert content["isic"]["jaccard"] == evaluation.figures.jaccard
     assert content["coco"]["box"]["ap50"] == evaluation.coco.box.ap50
@@ -171,10 +219,17 @@ def test_the_files_hold_every_figure(tmp_path: Path) -> None:
     assert content["rules"] == {
         "mask_of_a_photograph": "union",
         "score_thresh": 0.3,
+        "score_thresh_from": "given",
         "mask_thresh": 0.5,
         "jaccard_thresh": 0.65,
         "max_detections": 100,
     }
+    assert content["origin"] == {"command": "dermask evaluate"}
+    assert content["boundary"]["figures"]["boundary_iou"] == evaluation.boundary.figures.boundary_iou
+    assert content["detection"]["chosen"]["found"] == evaluation.detection.chosen.found
+    assert content["intervals"] == {}  # four photographs carry no claim
+    assert content["resampling"]["unit"] == "photograph"
+    assert content["pooled_not_comparable"] is None
     assert content["dataset"]["name"] == "drawn"
     assert content["dataset"]["photographs"] == 4
     with table.open(newline="") as file:

@@ -6,12 +6,21 @@ from dataclasses import astuple, fields
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dermask.errors import InputError
-from dermask.evaluation.isic_challenge import JACCARD_THRESH, PhotoFigures, mean_figures, photo_figures
+from dermask.evaluation.isic_challenge import (
+    JACCARD_THRESH,
+    PhotoFigures,
+    PixelCounts,
+    count_pixels,
+    figures_from_counts,
+    mean_figures,
+    photo_figures,
+    pooled_figures,
+)
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 PAIRS = SHAPES.flatmap(lambda shape: st.tuples(hnp.arrays(np.bool_, shape), hnp.arrays(np.bool_, shape)))
@@ -103,6 +112,37 @@ def test_the_mean_is_plain_over_photographs() -> None:
 def test_a_mean_of_no_photographs_is_refused() -> None:
     with pytest.raises(InputError, match="no photographs to take the mean of"):
         mean_figures([])
+
+
+def test_pooling_no_photographs_is_refused() -> None:
+    with pytest.raises(InputError, match="no photographs to pool"):
+        pooled_figures([])
+
+
+def test_pooled_a_large_lesion_hides_missed_small_ones() -> None:
+    large, missed = PixelCounts(9900, 0, 0, 100), PixelCounts(0, 0, 50, 9950)
+    pooled = pooled_figures([large, missed, missed])
+    assert pooled.jaccard == 9900 / 10_000
+    assert pooled.dice == 19_800 / 19_900
+    assert pooled.specificity == 1
+    assert mean_figures([figures_from_counts(counts) for counts in (large, missed, missed)]).jaccard == 1 / 3
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(PAIRS, min_size=1, max_size=4))
+def test_pooled_figures_are_those_of_one_photograph_with_all_the_pixels(pairs: list[tuple[np.ndarray, ...]]) -> None:
+    pooled = pooled_figures([count_pixels(truth, pred) for truth, pred in pairs])
+    truths, preds = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    assert pooled == photo_figures(truths, preds)
+
+
+@settings(deadline=None, max_examples=50)
+@given(PAIRS, st.integers(1, 5))
+def test_pooling_one_photograph_or_copies_of_it_changes_nothing(
+    pair: tuple[np.ndarray, np.ndarray], copies: int
+) -> None:
+    pooled = pooled_figures([count_pixels(*pair)] * copies)
+    assert astuple(pooled) == pytest.approx(astuple(photo_figures(*pair)), abs=1e-12)
 
 
 def test_masks_of_different_sizes_are_refused() -> None:

@@ -120,7 +120,9 @@ def test_where_there_is_one_class_its_number_does_not_matter(tmp_path: Path) -> 
         ({"info": {}}, "r.json: is neither a list of COCO results nor a COCO data set"),
         ([3], "r.json: result 0: 3 is not an object"),
         ([entry(image_id=8)], "result 0: image_id 8 is not a photograph of two photographs"),
-        ([entry(), entry(image_id="x")], "result 1: image_id 'x' is not a photograph"),
+        ([entry(image_id=8), entry(image_id="x")], "result 0: image_id 8 is not a photograph"),  # none of them is
+        ([entry(), entry(image_id=True)], "result 1: image_id True is not a photograph"),
+        ([entry(), entry(image_id=None)], "result 1: image_id None is not a photograph"),
         ([entry(score=None)], r"result 0 \(image ISIC_0000001\): score None is not a number from 0 to 1"),
         ([entry(score=1.5)], "score 1.5 is not a number from 0 to 1"),
         ([entry(category_id=1), entry(category_id=5)], "category_id 5 is not a class of the labels; use one of 1"),
@@ -146,6 +148,43 @@ def test_where_there_is_one_class_its_number_does_not_matter(tmp_path: Path) -> 
 def test_what_is_wrong_is_named(content: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=message):
         read_coco_results(write(tmp_path / "r.json", content), dataset())
+
+
+def test_results_of_further_photographs_are_left_out_and_counted(tmp_path: Path) -> None:
+    entries = [entry(image_id=8, segmentation=None), entry(), entry(image_id="elsewhere", category_id=4)]
+    notes: list[str] = []
+    path = write(tmp_path / "r.json", entries)
+    found = read_coco_results(path, dataset(("naevus", "wart")), note=notes.append)
+    assert [len(one) for one in found] == [1, 0]
+    assert notes == [f"{path}: left out 2 detections in photographs that are not of two photographs"]
+
+
+def labels_file(*names: str) -> dict[str, Any]:
+    """A data set with a lesion in each photograph, the last one excepted."""
+    return {
+        "images": [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate(names)],
+        "categories": [{"id": 4, "name": "lesion"}],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 4, "segmentation": [RING]}
+            for number in range(len(names) - 1)
+        ],
+    }
+
+
+def test_labels_of_a_whole_data_set_are_read_for_a_part_of_it(tmp_path: Path) -> None:
+    notes: list[str] = []
+    path = write(tmp_path / "labels.json", labels_file("ISIC_0000001", "ISIC_0000003", "ISIC_0000002"))
+    found = read_coco_results(path, dataset(), note=notes.append)
+    assert [len(one) for one in found] == [1, 0]
+    assert notes == [f"{path}: left out 1 detection in photographs that are not of two photographs"]
+
+
+def test_labels_that_show_a_photograph_without_a_lesion_are_about_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.json", labels_file("ISIC_0000003", "ISIC_0000002"))
+    assert [len(one) for one in read_coco_results(path, dataset())] == [0, 0]
+    path = write(tmp_path / "labels.json", labels_file("ISIC_0000003", "ISIC_0000004"))
+    with pytest.raises(LabelError, match=r"image_id 0 \(ISIC_0000003\.jpg\) is not a photograph of two photographs"):
+        read_coco_results(path, dataset())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

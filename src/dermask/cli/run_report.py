@@ -4,50 +4,41 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dermask.cli.common import DeviceName, counting, note
+from dermask.wording import short_word
 
 if TYPE_CHECKING:
     from dermask.data.dataset import Dataset
-    from dermask.evaluation.evaluate import Evaluation
+    from dermask.evaluation.evaluate import Terms
     from dermask.evaluation.photo_masks import PredictedMasks
+    from dermask.evaluation.record import Evaluation
     from dermask.inference.detector import Detector
 
-# Photographs handed to the detector at once; also how often the bar moves.
-_AT_ONCE = 8
 
+def judge_detector(detector: Detector, dataset: Dataset, terms: Terms) -> tuple[Evaluation, list[PredictedMasks]]:
+    """The figures of a detector and what it found, with a progress bar."""
+    from dermask.evaluation.evaluate import conclude, judge_all
 
-def find_lesions(detector: Detector, dataset: Dataset) -> list[PredictedMasks]:
-    """What the detector finds in each photograph, as compact run lengths, with a progress bar."""
-    from dataclasses import replace
-
-    from dermask.evaluation.evaluate import as_masks
-
-    found: list[PredictedMasks] = []
     with counting("evaluate", "photographs", len(dataset)) as show_progress:
-        for start in range(0, len(dataset), _AT_ONCE):
-            part = dataset[start : start + _AT_ONCE]
-            for sample, detections in zip(part, detector.predict([sample.image for sample in part]), strict=True):
-                found.append(as_masks(replace(detections, image_id=sample.image_id)))
-            show_progress(len(found), len(dataset))
-    return found
+        verdicts = judge_all(detector, dataset, terms, progress=show_progress)
+    return conclude(verdicts, dataset, terms), [verdict.prediction for verdict in verdicts]
 
 
 def report_on_validation(run_dir: Path, val_set: Dataset, *, device: DeviceName) -> None:
     """Judge a run's best checkpoint on its validation photographs and write figures and page into its folder."""
-    from dermask.evaluation.evaluate import evaluate
+    from dermask.evaluation.evaluate import Terms
+    from dermask.evaluation.evaluation_file import VALIDATION, save
     from dermask.inference.detector import load
 
-    predictions = find_lesions(load(run_dir, device=device), val_set)
-    evaluation = evaluate(predictions, val_set)
-    evaluation.save(run_dir)
-    page = write_report(run_dir, evaluation, val_set, predictions)
+    evaluation, found = judge_detector(load(run_dir, device=device), val_set, Terms())
+    save(evaluation, run_dir, origin={"command": command_line(), "role": VALIDATION})
+    page = write_report(run_dir, evaluation, val_set, found)
     note(f"validation photographs: Jaccard {evaluation.figures.jaccard:.4f}, mask AP {evaluation.coco.mask.ap:.4f}")
-    if page is not None:
-        note(f"report: {page}")
+    note(f"report: {page}")
 
 
 def write_report(
@@ -57,24 +48,71 @@ def write_report(
     predictions: Sequence[PredictedMasks],
     *,
     command: str | None = None,
-) -> Path | None:
-    """Write report.html into a folder, or say on stderr why not; None if the part that writes pages is missing."""
-    from dermask.errors import MissingExtraError
+) -> Path:
+    """Write report.html into a folder; without a command, the one that was typed stands on it."""
     from dermask.report.page import write_run_report
 
-    try:
+    with counting("make the page", "photographs", len(dataset)) as show_progress:
         return write_run_report(
             folder,
             command=command or command_line(),
             evaluation=evaluation,
             dataset=dataset,
             detections=predictions,
+            on_progress=show_progress,
         )
-    except MissingExtraError as error:
-        note(f"no report page: {error}")
-        return None
+
+
+def write_evaluation(
+    folder: Path,
+    evaluation: Evaluation,
+    dataset: Dataset,
+    predictions: Sequence[PredictedMasks],
+    *,
+    origin: Mapping[str, str],
+) -> Path:
+    """Write report.html about an evaluation into a folder; that of a run keeps its curves.
+
+    Args:
+        folder: Where to.
+        evaluation: The figures.
+        dataset: The photographs.
+        predictions: What was found in them.
+        origin: What made the figures, as evaluation.json has it; ``command`` stands by itself.
+    """
+    if (folder / "history.csv").is_file():
+        return write_report(folder, evaluation, dataset, predictions, command=origin["command"])
+    from dermask.report.evaluation_page import write_evaluation_page
+    from dermask.report.tables import Table
+
+    told = {name: value for name, value in origin.items() if name != "command"}
+    rows = tuple((name.replace("_", " "), value) for name, value in (told | versions()).items())
+    with counting("make the page", "photographs", len(dataset)) as show_progress:
+        return write_evaluation_page(
+            folder / "report.html",
+            evaluation,
+            dataset,
+            predictions,
+            command=origin["command"],
+            tables=[Table("Predictions and versions", (), rows)],
+            on_progress=show_progress,
+        )
+
+
+def versions() -> dict[str, str]:
+    """The versions that figures may depend on; what is not installed is left out."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("dermask", "numpy", "pillow", "faster-coco-eval", "onnxruntime", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def command_line() -> str:
-    """The command as it was typed, for the page."""
-    return shlex.join(["dermask", *sys.argv[1:]])
+    """The command as it was typed, for the page, without places of one machine."""
+    return shlex.join(["dermask", *map(short_word, sys.argv[1:])])

@@ -2,14 +2,18 @@
 
 In short: detections are matched to labels of their class, best score first; AP is the area under the precision-recall
 curve at 101 recalls, as the mean over classes and over IoU thresholds 0.50, 0.55, ..., 0.95; AP50 and AP75 use one
-threshold; AR is the mean over thresholds of the recall that all detections reach, at most `max_detections` per
-photograph. Crowd regions neither need to be found nor count against what is found inside them.
+threshold; AR is the mean over thresholds of the recall that all detections reach, at most `max_detections` per class
+and photograph. Crowd regions neither need to be found nor count against what is found inside them.
+
+By size, only labels whose mask has its area in the bin are to be found. What finds a label of another bin is ignored,
+and so is what finds none and is itself outside the bin. An area of exactly a bin's edge belongs to both bins.
 
 Source: Lin et al. 2014, arXiv:1405.0312, and https://cocodataset.org/#detection-eval.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -21,11 +25,18 @@ from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 from numpy.typing import NDArray
 
 from dermask.errors import InputError
+from dermask.evaluation.matching import MAX_DETECTIONS as MAX_DETECTIONS  # also found here, where it was first
 from dermask.evaluation.photo_masks import PredictedMasks, TruthMasks, area, as_coco, check_same_size
 
-MAX_DETECTIONS = 100
-"""Detections per photograph that count, COCO's own number."""
-_EVERY_AREA = [[0, 1e5**2]]  # COCO's bins by area are made for everyday scenes; lesions fill the frame
+SMALL_AREA, LARGE_AREA = 32**2, 96**2
+"""COCO's bins by area, in pixels of the photograph: small up to the first, large from the second, medium between."""
+_LARGEST = 100_000**2  # COCO's own for "no limit"
+_AREAS = {  # in the order of the last axis of the evaluator's curves
+    "all": [0, _LARGEST],
+    "small": [0, SMALL_AREA],
+    "medium": [SMALL_AREA, LARGE_AREA],
+    "large": [LARGE_AREA, _LARGEST],
+}
 
 
 class AveragePrecision(NamedTuple):
@@ -37,6 +48,15 @@ class AveragePrecision(NamedTuple):
         ap75: At IoU 0.75.
         ar: Mean recall over IoU 0.50 to 0.95.
         ap_by_label: `ap` of each class, in the order of labels.
+        ap_small: `ap` of lesions with an area of at most 32 x 32 pixels; NaN where there are none.
+        ap_medium: `ap` of those between.
+        ap_large: `ap` of those with at least 96 x 96 pixels.
+        ar_small: `ar` in the same bins.
+        ar_medium: See `ar_small`.
+        ar_large: See `ar_small`.
+        num_small: Labelled lesions in the same bins, crowd regions not counted: what these figures rest on.
+        num_medium: See `num_small`.
+        num_large: See `num_small`.
     """
 
     ap: float
@@ -44,6 +64,15 @@ class AveragePrecision(NamedTuple):
     ap75: float
     ar: float
     ap_by_label: tuple[float, ...]
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ar_small: float
+    ar_medium: float
+    ar_large: float
+    num_small: int
+    num_medium: int
+    num_large: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +82,7 @@ class CocoFigures:
     Attributes:
         box: Overlap of boxes; a label's box is the tight one around its mask.
         mask: Overlap of masks.
-        max_detections: Detections per photograph that counted.
+        max_detections: Detections per class and photograph that counted.
     """
 
     box: AveragePrecision
@@ -74,7 +103,7 @@ def coco_ap(
         truths: One per photograph.
         predictions: One per photograph, in the same order.
         num_classes: Labels run from 1 to this.
-        max_detections: Detections per photograph that count, at least 1.
+        max_detections: Detections per class and photograph that count, at least 1.
 
     Raises:
         InputError: The lists differ in length, or a prediction is for a photograph of another size.
@@ -113,8 +142,16 @@ def _evaluate(
         "categories": [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)],
     }
     truth_index = COCO(shared | {"annotations": _truth_annotations(truths)})
-    prediction_index = COCO(shared | {"annotations": _prediction_annotations(predictions)})
-    return [_run(truth_index, prediction_index, kind, num_classes, max_detections) for kind in kinds]
+    return [
+        _run(
+            truth_index,
+            COCO(shared | {"annotations": _prediction_annotations(predictions, kind)}),
+            kind,
+            num_classes,
+            max_detections,
+        )
+        for kind in kinds
+    ]
 
 
 def _run(
@@ -126,20 +163,36 @@ def _run(
 ) -> AveragePrecision:
     evaluator = COCOeval_faster(truth_index, prediction_index, kind, print_function=_say_nothing)
     evaluator.params.maxDets = [max_detections]
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = _EVERY_AREA, ["all"]
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = list(_AREAS.values()), list(_AREAS)
     evaluator.evaluate()
     evaluator.accumulate()
-    # Straight from the curves: summarize() wants COCO's area bins.
-    precision = evaluator.eval["precision"][..., 0, 0]  # (T, R, K): IoU thresholds, recalls, classes
-    recall = evaluator.eval["recall"][..., 0, 0]  # (T, K)
-    thresholds = evaluator.params.iouThrs
+    # Straight from the curves: summarize() wants COCO's three numbers of detections.
+    precision = evaluator.eval["precision"][..., 0]  # (T, R, K, A): IoU thresholds, recalls, classes, bins by area
+    recall = evaluator.eval["recall"][..., 0]  # (T, K, A)
+    of_all, thresholds = precision[..., 0], evaluator.params.iouThrs
     return AveragePrecision(
-        ap=_mean_defined(precision),
-        ap50=_mean_defined(precision[np.isclose(thresholds, 0.50)]),
-        ap75=_mean_defined(precision[np.isclose(thresholds, 0.75)]),
-        ar=_mean_defined(recall),
-        ap_by_label=tuple(_mean_defined(precision[:, :, index]) for index in range(num_classes)),
+        ap=_mean_defined(of_all),
+        ap50=_mean_defined(of_all[np.isclose(thresholds, 0.50)]),
+        ap75=_mean_defined(of_all[np.isclose(thresholds, 0.75)]),
+        ar=_mean_defined(recall[..., 0]),
+        ap_by_label=tuple(_mean_defined(of_all[:, :, index]) for index in range(num_classes)),
+        ap_small=_mean_defined(precision[..., 1]),
+        ap_medium=_mean_defined(precision[..., 2]),
+        ap_large=_mean_defined(precision[..., 3]),
+        ar_small=_mean_defined(recall[..., 1]),
+        ar_medium=_mean_defined(recall[..., 2]),
+        ar_large=_mean_defined(recall[..., 3]),
+        num_small=_count(truth_index, "small"),
+        num_medium=_count(truth_index, "medium"),
+        num_large=_count(truth_index, "large"),
     )
+
+
+def _count(truth_index: COCO, size: str) -> int:
+    """How many labels are to be found in one bin by area."""
+    least, most = _AREAS[size]
+    lesions = [one for one in truth_index.anns.values() if not one["iscrowd"]]
+    return sum(least <= one["area"] <= most for one in lesions)
 
 
 def _truth_annotations(truths: Sequence[TruthMasks]) -> list[dict[str, Any]]:
@@ -161,19 +214,23 @@ def _truth_annotations(truths: Sequence[TruthMasks]) -> list[dict[str, Any]]:
     return annotations
 
 
-def _prediction_annotations(predictions: Sequence[PredictedMasks]) -> list[dict[str, Any]]:
+def _prediction_annotations(
+    predictions: Sequence[PredictedMasks], kind: Literal["bbox", "segm"]
+) -> list[dict[str, Any]]:
+    """Entries of all detections; the size of one is the area of what is compared, as in COCO's own result files."""
     annotations: list[dict[str, Any]] = []
     for image_id, prediction in enumerate(predictions, start=1):
         rows = zip(prediction.masks, prediction.boxes, prediction.scores, prediction.labels, strict=True)
-        for rle, (x1, y1, x2, y2), score, label in rows:
+        for rle, box, score, label in rows:
+            x1, y1, x2, y2 = (float(edge) for edge in box)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
                     "category_id": int(label),
                     "segmentation": as_coco(rle),
-                    "bbox": [float(x1), float(y1), float(x2) - float(x1), float(y2) - float(y1)],
-                    "area": float(area(rle)),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1) if kind == "bbox" else float(area(rle)),
                     "score": float(score),
                     "iscrowd": 0,
                 }
@@ -184,7 +241,7 @@ def _prediction_annotations(predictions: Sequence[PredictedMasks]) -> list[dict[
 def _mean_defined(values: NDArray[np.float64]) -> float:
     """The mean of what is defined; the evaluator marks a class without labels by -1."""
     defined = values[values > -1]
-    return float(defined.mean()) if defined.size else float("nan")
+    return float(defined.mean()) if defined.size else math.nan  # the one NaN object, so that equal figures compare so
 
 
 def _say_nothing(*_: object, **__: object) -> None:

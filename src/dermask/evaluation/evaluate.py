@@ -1,36 +1,39 @@
 """Judge a model, or saved predictions, on a labelled data set.
 
-Two views of one result: the ISIC challenge's figures ask how well the one mask of each photograph covers its lesions,
-COCO's ask how well the separate lesions are found, boxed and outlined. Both work at the photographs' own size.
+Several views of one result: the ISIC challenge's figures ask how well the one mask of each photograph covers its
+lesions, the borders' how near its border is, COCO's and the curves how well the separate lesions are found. All work at
+the photographs' own size. With each figure comes how far it would move on other photographs of the kind, and how it
+differs between kinds of photographs.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-from dermask import files
+import numpy as np
+
 from dermask.data.dataset import Dataset
-from dermask.errors import InputError, SettingError
-from dermask.evaluation.coco_ap import MAX_DETECTIONS, AveragePrecision, CocoFigures, coco_ap, mask_ap
-from dermask.evaluation.isic_challenge import JACCARD_THRESH, PhotoFigures, mean_figures
-from dermask.evaluation.photo_masks import (
-    MASK_THRESH,
-    SCORE_THRESH,
-    PredictedMasks,
-    Rule,
-    TruthMasks,
-    challenge_figures,
-)
-from dermask.records import ByteArray, Detections, ImageSize
+from dermask.data.workers import WORKER_DIED, map_in_processes
+from dermask.errors import ImageError, InputError, SettingError
+from dermask.evaluation.bootstrap import NUM_RESAMPLES, Resampling, count_units, unit_indices
+from dermask.evaluation.boundary import mean_boundary
+from dermask.evaluation.calibration import Reliability
+from dermask.evaluation.coco_ap import coco_ap, mask_ap
+from dermask.evaluation.detection import RankedMatches, detection_figures
+from dermask.evaluation.isic_challenge import mean_figures, pooled_figures
+from dermask.evaluation.judge import Case, JudgingRules, Prediction, Verdict, as_masks, judge
+from dermask.evaluation.matching import MAX_DETECTIONS
+from dermask.evaluation.photo_masks import MASK_THRESH, SCORE_THRESH, Rule, TruthMasks, challenge_figures
+from dermask.evaluation.record import Counts, Evaluation, Threshold, ValidationFigures
+from dermask.evaluation.subgroups import subgroups, trait_spreads
+from dermask.evaluation.uncertainty import figure_intervals, photo_values
+from dermask.evaluation.units import photo_units
+from dermask.evaluation.units import unit_name as unit_name  # also found here, where it was first
+from dermask.records import ByteArray, Detections, PhotoInfo
 
-Prediction = Detections | PredictedMasks
 Progress = Callable[[int, int], None]
 """Called with the number of photographs done and of all."""
 
@@ -50,130 +53,37 @@ class Predictor(Protocol):
         ...
 
 
-class ValidationFigures(NamedTuple):
-    """What training looks at after an epoch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How an evaluation is made, but for its data and predictions.
 
     Attributes:
-        val_jaccard: Mean Jaccard index over photographs, [0, 1].
-        val_mask_ap: COCO mask AP, [0, 1]; NaN where no photograph has a label to find.
+        rule: Which detections make the one mask of a photograph for the challenge's figures: `primary` the
+            best-scoring one, `union` all that reach the threshold. COCO's figures use all.
+        threshold: The score from which a detection counts, in the union and in precision, recall and false alarms.
+        max_detections: Per photograph and class, for COCO's figures.
+        metadata: What is known of photographs, by id: patients and lesions, so that uncertainty is not understated,
+            and diagnoses, to group by.
+        mm_per_pixel: The photographs' scale by id, where known.
+        look: Whether photographs are read for the traits that need it: skin tone, hair, rulers.
+        pooled: Whether figures over all pixels at once are added, which some papers quote by mistake.
+        num_resamples: For the intervals.
+        seed: For the intervals.
     """
 
-    val_jaccard: float
-    val_mask_ap: float
+    rule: Rule = "primary"
+    threshold: Threshold = field(default_factory=lambda: Threshold(SCORE_THRESH))
+    max_detections: int = MAX_DETECTIONS
+    metadata: Mapping[str, PhotoInfo] = field(default_factory=dict)
+    mm_per_pixel: Mapping[str, float] = field(default_factory=dict)
+    look: bool = True
+    pooled: bool = False
+    num_resamples: int = NUM_RESAMPLES
+    seed: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class PhotoRow:
-    """The result of one photograph.
-
-    Attributes:
-        image_id: Which photograph.
-        size: Its size.
-        num_lesions: Labelled lesions, crowd regions not counted.
-        num_detections: Detections that entered the mask under the evaluation's rule.
-        best_score: The best detection's score; None where nothing was found.
-        figures: The challenge's figures.
-    """
-
-    image_id: str
-    size: ImageSize
-    num_lesions: int
-    num_detections: int
-    best_score: float | None
-    figures: PhotoFigures
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What went into an evaluation.
-
-    Attributes:
-        photographs: All of them.
-        without_lesion: Photographs without a label.
-        without_detection: Photographs in which nothing was found.
-        lesions: Labelled lesions, crowd regions not counted.
-        crowd_regions: Regions that neither count for nor against.
-        detections: Of any score.
-    """
-
-    photographs: int
-    without_lesion: int
-    without_detection: int
-    lesions: int
-    crowd_regions: int
-    detections: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The figures of one model on one data set, and how they were made.
-
-    Attributes:
-        figures: Means over photographs of the challenge's figures.
-        coco: Box and mask average precision.
-        rows: One per photograph, in the data set's order.
-        counts: What went in.
-        rule: Which detections made the one mask of each photograph.
-        score_thresh: From which score, for the rule `union`.
-        mask_thresh: Mask probability from which a pixel belongs to a detection.
-        class_names: Name of label i at index i - 1.
-        dataset_name: What the data set calls itself.
-        dataset_fingerprint: Its hash.
-    """
-
-    figures: PhotoFigures
-    coco: CocoFigures
-    rows: tuple[PhotoRow, ...]
-    counts: Counts
-    rule: Rule
-    score_thresh: float
-    mask_thresh: float
-    class_names: tuple[str, ...]
-    dataset_name: str
-    dataset_fingerprint: str
-
-    def to_json(self) -> str:
-        """Everything but the rows as JSON text; what is not defined is null."""
-        return json.dumps(
-            {
-                "dataset": {
-                    "name": self.dataset_name,
-                    "fingerprint": self.dataset_fingerprint,
-                    "class_names": list(self.class_names),
-                    **asdict(self.counts),
-                },
-                "rules": {
-                    "mask_of_a_photograph": self.rule,
-                    "score_thresh": self.score_thresh if self.rule == "union" else None,
-                    "mask_thresh": self.mask_thresh,
-                    "jaccard_thresh": JACCARD_THRESH,
-                    "max_detections": self.coco.max_detections,
-                },
-                "isic": asdict(self.figures),
-                "coco": {
-                    "box": _precision_json(self.coco.box, self.class_names),
-                    "mask": _precision_json(self.coco.mask, self.class_names),
-                },
-            },
-            indent=2,
-            ensure_ascii=False,
-        )
-
-    def to_csv(self) -> str:
-        """The rows as CSV text with a header, one photograph per line."""
-        text = io.StringIO(newline="")
-        rows = [_flat_row(row) for row in self.rows]
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
-
-    def save(self, folder: Path) -> tuple[Path, Path]:
-        """Write evaluation.json and per_photo.csv into a folder, replacing what an earlier evaluation left there."""
-        summary, table = folder / "evaluation.json", folder / "per_photo.csv"
-        files.write_text(summary, self.to_json() + "\n")
-        files.write_text(table, self.to_csv())
-        return summary, table
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold.score_thresh <= 1:
+            raise SettingError(f"score_thresh {self.threshold.score_thresh:g}", "must be between 0 and 1")
 
 
 def evaluate(
@@ -181,8 +91,8 @@ def evaluate(
     dataset: Dataset,
     *,
     rule: Rule = "primary",
-    score_thresh: float = SCORE_THRESH,
-    max_detections: int = MAX_DETECTIONS,
+    score_thresh: float | None = None,
+    terms: Terms | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge a detector, or predictions made before, on a labelled data set.
@@ -191,10 +101,9 @@ def evaluate(
         predictor: A detector, which sees the photographs as in use; or one prediction per photograph, matched by
             `image_id` where all have one, else by position.
         dataset: The truth.
-        rule: Which detections make the one mask of a photograph for the challenge's figures: `primary` the
-            best-scoring one, `union` all with a score of at least `score_thresh`. COCO's figures use all.
-        score_thresh: In [0, 1], for the rule `union`.
-        max_detections: Per photograph, for COCO's figures.
+        rule: As in `Terms`.
+        score_thresh: In [0, 1]; None takes the default.
+        terms: Everything else; instead of `rule` and `score_thresh`.
         progress: Called after each photograph.
 
     Raises:
@@ -202,29 +111,94 @@ def evaluate(
         SettingError: `score_thresh` is outside its range.
         ImageError: A photograph or mask image cannot be read.
     """
+    if terms is None:
+        chosen = Threshold(SCORE_THRESH) if score_thresh is None else Threshold(score_thresh, "given")
+        terms = Terms(rule=rule, threshold=chosen)
+    return conclude(judge_all(predictor, dataset, terms, progress=progress), dataset, terms)
+
+
+def judge_all(
+    predictor: Predictor | Iterable[Prediction],
+    dataset: Dataset,
+    terms: Terms,
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> list[Verdict]:
+    """Judge every photograph by itself, in the data set's order.
+
+    Args:
+        predictor: A detector; a sequence of predictions as `evaluate` takes it; or any other iterable that gives one
+            prediction per photograph in the data set's order, taken as it is needed.
+        dataset: The truth.
+        terms: How to judge.
+        processes: Worker processes for predictions that are there already.
+        progress: Called after each photograph.
+
+    Raises:
+        InputError: As `evaluate`.
+    """
     if not len(dataset):
         raise InputError(dataset.name or "data set", "has no photographs to evaluate on")
-    if not 0 <= score_thresh <= 1:
-        raise SettingError(f"score_thresh {score_thresh:g}", "must be between 0 and 1")
-    truths: list[TruthMasks] = []
-    predictions: list[PredictedMasks] = []
-    rows: list[PhotoRow] = []
-    for index, prediction in enumerate(_each_prediction(predictor, dataset)):
-        truth = TruthMasks.from_sample(dataset[index], dataset.size(index))
-        pasted = as_masks(prediction)
-        figures = challenge_figures(truth, pasted, rule=rule, score_thresh=score_thresh)
-        truths.append(truth)
-        predictions.append(pasted)
-        rows.append(_row(truth, pasted, figures, rule, score_thresh))
+    waiting = cases(_each_prediction(predictor, dataset), dataset, terms)
+    found = (
+        map_in_processes(judge, list(waiting), died=tell_of_death, processes=processes)
+        if processes > 1
+        else map(judge, waiting)
+    )
+    verdicts: list[Verdict] = []
+    for verdict in found:
+        verdicts.append(verdict)
         if progress is not None:
-            progress(index + 1, len(dataset))
+            progress(len(verdicts), len(dataset))
+    if len(verdicts) != len(dataset):
+        raise InputError("predictions", f"there are {len(verdicts)} for {len(dataset)} photographs")
+    return verdicts
+
+
+def conclude(verdicts: Sequence[Verdict], dataset: Dataset, terms: Terms) -> Evaluation:
+    """The figures of a data set from those of its photographs.
+
+    Args:
+        verdicts: Of `judge_all` on the same data and terms.
+        dataset: What was judged on.
+        terms: How.
+    """
+    rows = tuple(verdict.row for verdict in verdicts)
+    ranked = {
+        "mask": RankedMatches.from_photos([verdict.mask_matches for verdict in verdicts]),
+        "box": RankedMatches.from_photos([verdict.box_matches for verdict in verdicts]),
+    }
+    units = unit_indices([row.unit for row in rows])
+    resampling = Resampling(
+        unit=unit_name(dataset, terms.metadata),
+        num_units=count_units(units),
+        num_resamples=terms.num_resamples,
+        seed=terms.seed,
+    )
+    traits, values = [row.traits for row in rows], photo_values(rows)
+    pixel_sums = [verdict.pixel_sums for verdict in verdicts if verdict.pixel_sums is not None]
     return Evaluation(
         figures=mean_figures([row.figures for row in rows]),
-        coco=coco_ap(truths, predictions, num_classes=len(dataset.class_names), max_detections=max_detections),
-        rows=tuple(rows),
-        counts=_count(truths, predictions),
-        rule=rule,
-        score_thresh=score_thresh,
+        boundary=mean_boundary([row.boundary for row in rows], mm_per_pixel=[row.mm_per_pixel for row in rows]),
+        coco=coco_ap(
+            [verdict.truth for verdict in verdicts],
+            [verdict.prediction for verdict in verdicts],
+            num_classes=len(dataset.class_names),
+            max_detections=terms.max_detections,
+        ),
+        detection=detection_figures(ranked["mask"], score_thresh=terms.threshold.score_thresh),
+        score_calibration=Reliability.from_sums(np.sum([verdict.score_sums for verdict in verdicts], axis=0)),
+        mask_calibration=Reliability.from_sums(np.sum(pixel_sums, axis=0)) if len(pixel_sums) == len(rows) else None,
+        intervals=figure_intervals(verdicts, ranked, units, resampling, terms.threshold.score_thresh),
+        subgroups=subgroups(traits, values, units, resampling=resampling),
+        spreads=trait_spreads(traits, values["isic.jaccard"], units, seed=terms.seed),
+        resampling=resampling,
+        pooled=pooled_figures([verdict.pixels for verdict in verdicts]) if terms.pooled else None,
+        rows=rows,
+        counts=_count(verdicts),
+        rule=terms.rule,
+        threshold=terms.threshold,
         mask_thresh=MASK_THRESH,
         class_names=dataset.class_names,
         dataset_name=dataset.name,
@@ -261,11 +235,6 @@ def summarise(
     return ValidationFigures(val_jaccard=mean_figures(photos).jaccard, val_mask_ap=ap)
 
 
-def as_masks(prediction: Prediction) -> PredictedMasks:
-    """Exact masks at the photograph's size, pasted if they are not yet."""
-    return PredictedMasks.from_detections(prediction) if isinstance(prediction, Detections) else prediction
-
-
 def match_predictions(predictions: Sequence[Prediction], dataset: Dataset) -> list[Prediction]:
     """The predictions in the data set's order: by `image_id` where all have one, else by position.
 
@@ -294,20 +263,51 @@ def match_predictions(predictions: Sequence[Prediction], dataset: Dataset) -> li
     return [by_id[sample.image_id] for sample in dataset]
 
 
-def _each_prediction(predictor: Predictor | Sequence[Prediction], dataset: Dataset) -> Iterator[Prediction]:
+def _each_prediction(predictor: Predictor | Iterable[Prediction], dataset: Dataset) -> Iterator[Prediction]:
     if isinstance(predictor, Sequence):
-        matched = match_predictions(predictor, dataset)
-        for prediction in matched:
+        predictor = match_predictions(predictor, dataset)
+    if isinstance(predictor, Iterable):
+        for prediction in predictor:
             if isinstance(prediction, Detections):
-                _check_classes(prediction.class_names, dataset)
-        yield from matched
+                check_classes(prediction.class_names, dataset)
+            yield prediction
         return
-    _check_classes(predictor.class_names, dataset)
+    check_classes(predictor.class_names, dataset)
     for start in range(0, len(dataset), _PHOTOGRAPHS_AT_ONCE):
         yield from predictor.predict([sample.image for sample in dataset[start : start + _PHOTOGRAPHS_AT_ONCE]])
 
 
-def _check_classes(class_names: tuple[str, ...], dataset: Dataset) -> None:
+def cases(predictions: Iterable[Prediction], dataset: Dataset, terms: Terms) -> Iterator[Case]:
+    """Each photograph with its prediction, ready to be judged by itself.
+
+    Raises:
+        InputError: There are more predictions than photographs.
+    """
+    rules = JudgingRules(
+        num_classes=len(dataset.class_names),
+        rule=terms.rule,
+        score_thresh=terms.threshold.score_thresh,
+        max_detections=terms.max_detections,
+        look=terms.look,
+    )
+    units = photo_units(dataset, terms.metadata).names
+    for index, prediction in enumerate(predictions):
+        if index == len(dataset):
+            raise InputError("predictions", f"there are more than the {len(dataset)} photographs")
+        sample = dataset[index]
+        yield Case(
+            sample,
+            dataset.size(index),
+            prediction,
+            rules,
+            info=terms.metadata.get(sample.image_id),
+            unit=units[index],
+            mm_per_pixel=terms.mm_per_pixel.get(sample.image_id),
+        )
+
+
+def check_classes(class_names: tuple[str, ...], dataset: Dataset) -> None:
+    """Raise InputError unless a model's classes are those of the labels."""
     if class_names == dataset.class_names or len(class_names) == len(dataset.class_names) == 1:
         return  # with one class on either side, its name is a matter of taste
     raise InputError(
@@ -318,53 +318,18 @@ def _check_classes(class_names: tuple[str, ...], dataset: Dataset) -> None:
     )
 
 
-def _row(
-    truth: TruthMasks, prediction: PredictedMasks, figures: PhotoFigures, rule: Rule, score_thresh: float
-) -> PhotoRow:
-    return PhotoRow(
-        image_id=truth.image_id,
-        size=truth.size,
-        num_lesions=int((~truth.is_crowd).sum()),
-        num_detections=min(len(prediction), 1) if rule == "primary" else int((prediction.scores >= score_thresh).sum()),
-        best_score=float(prediction.scores[0]) if len(prediction) else None,
-        figures=figures,
-    )
+def tell_of_death(case: Case) -> Verdict:
+    """Raise ImageError for a photograph whose worker process died over it."""
+    raise ImageError(case.sample.image_id, WORKER_DIED, "evaluate without it, or where there is more memory")
 
 
-def _count(truths: Sequence[TruthMasks], predictions: Sequence[PredictedMasks]) -> Counts:
-    lesions = [int((~truth.is_crowd).sum()) for truth in truths]
+def _count(verdicts: Sequence[Verdict]) -> Counts:
+    lesions = [verdict.row.num_lesions for verdict in verdicts]
     return Counts(
         photographs=len(lesions),
         without_lesion=lesions.count(0),
-        without_detection=sum(not len(prediction) for prediction in predictions),
+        without_detection=sum(not len(verdict.prediction) for verdict in verdicts),
         lesions=sum(lesions),
-        crowd_regions=sum(int(truth.is_crowd.sum()) for truth in truths),
-        detections=sum(len(prediction) for prediction in predictions),
+        crowd_regions=sum(int(verdict.truth.is_crowd.sum()) for verdict in verdicts),
+        detections=sum(len(verdict.prediction) for verdict in verdicts),
     )
-
-
-def _precision_json(precision: AveragePrecision, class_names: tuple[str, ...]) -> dict[str, Any]:
-    values = precision._asdict() | {"ap_by_class": dict(zip(class_names, precision.ap_by_label, strict=True))}
-    del values["ap_by_label"]
-    return {
-        name: {key: _null_if_nan(part) for key, part in value.items()}
-        if isinstance(value, dict)
-        else _null_if_nan(value)
-        for name, value in values.items()
-    }
-
-
-def _null_if_nan(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _flat_row(row: PhotoRow) -> dict[str, object]:
-    return {
-        "image_id": row.image_id,
-        "width": row.size.width,
-        "height": row.size.height,
-        "lesions": row.num_lesions,
-        "detections": row.num_detections,
-        "best_score": "" if row.best_score is None else round(row.best_score, 4),
-        **{name: round(value, 6) for name, value in asdict(row.figures).items()},
-    }

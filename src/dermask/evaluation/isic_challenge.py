@@ -121,5 +121,23 @@ def mean_figures(photos: Sequence[PhotoFigures]) -> PhotoFigures:
     return PhotoFigures(**{field.name: float(mean) for field, mean in zip(fields(PhotoFigures), means, strict=True)})
 
 
+def pooled_figures(counts: Sequence[PixelCounts]) -> PhotoFigures:
+    """The same formulas over the pixels of all photographs at once, as if they were one large photograph.
+
+    Many papers quote these by mistake. They are never comparable with the challenge's figures, which are
+    `mean_figures`: here a photograph counts by its pixels, and a large lesion hides a hundred small ones. The
+    thresholded Jaccard index has no pooled form: it is the pooled Jaccard index or 0.
+
+    Args:
+        counts: The pixels of each photograph.
+
+    Raises:
+        InputError: There are no photographs.
+    """
+    if not counts:
+        raise InputError("evaluation", "there are no photographs to pool")
+    return figures_from_counts(PixelCounts(*(sum(column) for column in zip(*counts, strict=True))))
+
+
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 1.0

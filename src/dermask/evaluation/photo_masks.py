@@ -174,17 +174,25 @@ def challenge_figures(
         InputError: The prediction is for a photograph of another size.
     """
     check_same_size(truth, prediction)
-    truth_rle, pred_rle = truth.union(), prediction.merged(rule, score_thresh=score_thresh)
-    ignored = truth.ignored()
+    merged = prediction.merged(rule, score_thresh=score_thresh)
+    return figures_from_counts(pixel_counts(truth.union(), merged, ignored=truth.ignored()))
+
+
+def pixel_counts(truth: Rle, pred: Rle, *, ignored: BoolArray | None = None) -> PixelCounts:
+    """The pixels of one photograph by truth and prediction, masks of one size; `isic_challenge.count_pixels` of both.
+
+    Args:
+        truth: The union of the labelled lesions.
+        pred: The one predicted mask.
+        ignored: (H, W) bool, pixels that are left out.
+    """
     if ignored is not None:
         kept = ~ignored
-        return figures_from_counts(
-            count_pixels(masks.rle_to_bitmask(truth_rle)[kept], masks.rle_to_bitmask(pred_rle)[kept])
-        )
-    both = area(_merge([truth_rle, pred_rle], intersect=True))
-    false_positive, false_negative = area(pred_rle) - both, area(truth_rle) - both
+        return count_pixels(masks.rle_to_bitmask(truth)[kept], masks.rle_to_bitmask(pred)[kept])
+    both = area(_merge([truth, pred], intersect=True))
+    false_positive, false_negative = area(pred) - both, area(truth) - both
     rest = truth.size.height * truth.size.width - both - false_positive - false_negative
-    return figures_from_counts(PixelCounts(both, false_positive, false_negative, rest))
+    return PixelCounts(both, false_positive, false_negative, rest)
 
 
 def check_same_size(truth: TruthMasks, prediction: PredictedMasks) -> None:

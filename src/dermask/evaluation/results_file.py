@@ -20,6 +20,10 @@ from dermask.data.dataset import Dataset
 from dermask.errors import InputError, LabelError
 from dermask.evaluation.photo_masks import PredictedMasks, as_coco
 from dermask.records import FloatArray, ImageSize, Rle
+from dermask.wording import plural
+
+_Find = Callable[[Mapping[str, Any], str], int | LabelError]
+"""From an entry and its name to the index of its photograph, or to what is to be said where that is another one."""
 
 
 class _Found(NamedTuple):
@@ -31,7 +35,9 @@ class _Found(NamedTuple):
     label: int
 
 
-def read_coco_results(path: Path, dataset: Dataset) -> list[PredictedMasks]:
+def read_coco_results(
+    path: Path, dataset: Dataset, *, note: Callable[[str], None] | None = None
+) -> list[PredictedMasks]:
     """Read saved predictions for the photographs of a data set.
 
     Two forms are understood. A *results* list: entries with `image_id` (the data set's own id, or the photograph's
@@ -41,14 +47,16 @@ def read_coco_results(path: Path, dataset: Dataset) -> list[PredictedMasks]:
 
     Args:
         path: The file.
-        dataset: The truth whose photographs the predictions are for; at its photographs' own size.
+        dataset: The truth whose photographs the predictions are for; at its photographs' own size. It may be a part of
+            those in the file: entries about other photographs are left out.
+        note: Gets a line that says how many were.
 
     Returns:
         One per photograph in the data set's order, best score first; empty for those that the file does not mention.
 
     Raises:
-        LabelError: The file is missing, not JSON or of another form; or an entry names an unknown photograph or class,
-            or has a wrong size, score, box or outline. Names the entry.
+        LabelError: The file is missing, not JSON or of another form; or it is about none of the photographs; or an
+            entry names an unknown class, or has a wrong size, score, box or outline. Names the entry.
     """
     content = checks.load_json(path)
     item = str(path)
@@ -64,12 +72,22 @@ def read_coco_results(path: Path, dataset: Dataset) -> list[PredictedMasks]:
     labels = _one_class_is_that_class(known, entries, dataset)
     scores_needed = isinstance(content, list)
     found: list[list[_Found]] = [[] for _ in range(len(dataset))]
+    unknown: list[LabelError] = []
     for number, entry in enumerate(entries):
         entry_item = f"{item}: result {number}"
         record = checks.as_record(entry, entry_item)
         index = find_photograph(record, entry_item)
+        if isinstance(index, LabelError):
+            unknown.append(index)
+            continue
         entry_item += f" (image {dataset[index].image_id})"
         found[index].append(_read_entry(record, dataset.size(index), labels, entry_item, scores_needed=scores_needed))
+    if unknown:
+        if not any(found) and not (isinstance(content, dict) and _shows_any(content, dataset)):
+            raise unknown[0]
+        if note is not None:
+            name = dataset.name or "the data set"
+            note(f"{item}: left out {plural(len(unknown), 'detection')} in photographs that are not of {name}")
     return [
         _collect(entries_of_photo, dataset.size(index), dataset[index].image_id)
         for index, entries_of_photo in enumerate(found)
@@ -154,22 +172,21 @@ def _read_score(record: Mapping[str, Any], item: str, needed: bool) -> float:
     return float(score)
 
 
-def _by_source_id(dataset: Dataset) -> Callable[[Mapping[str, Any], str], int]:
+def _by_source_id(dataset: Dataset) -> _Find:
     by_source = {sample.source_id: index for index, sample in enumerate(dataset) if sample.source_id is not None}
     by_name = {sample.image_id: index for index, sample in enumerate(dataset)}
 
-    def find(record: Mapping[str, Any], item: str) -> int:
+    def find(record: Mapping[str, Any], item: str) -> int | LabelError:
         image_id = record.get("image_id")
-        if isinstance(image_id, int | str):
-            index = by_source.get(image_id, by_name.get(str(image_id)))
-            if index is not None:
-                return index
-        raise _unknown_photograph(f"image_id {checks.show(image_id)}", dataset, item)
+        if isinstance(image_id, bool) or not isinstance(image_id, int | str):
+            raise _unknown_photograph(f"image_id {checks.show(image_id)}", dataset, item)
+        index = by_source.get(image_id, by_name.get(str(image_id)))
+        return _unknown_photograph(f"image_id {checks.show(image_id)}", dataset, item) if index is None else index
 
     return find
 
 
-def _by_file_name(content: Mapping[str, Any], dataset: Dataset, item: str) -> Callable[[Mapping[str, Any], str], int]:
+def _by_file_name(content: Mapping[str, Any], dataset: Dataset, item: str) -> _Find:
     by_name = {sample.image_id: index for index, sample in enumerate(dataset)}
     file_names: dict[int, str] = {}
     for number, image in enumerate(checks.as_list(content, "images", item)):
@@ -177,15 +194,26 @@ def _by_file_name(content: Mapping[str, Any], dataset: Dataset, item: str) -> Ca
         record = checks.as_record(image, image_item)
         file_names[checks.as_id(record, "id", image_item)] = checks.as_text(record, "file_name", image_item)
 
-    def find(record: Mapping[str, Any], item: str) -> int:
+    def find(record: Mapping[str, Any], item: str) -> int | LabelError:
         image_id = checks.as_id(record, "image_id", item)
-        file_name = file_names.get(image_id, "")
-        index = by_name.get(Path(file_name).stem, by_name.get(file_name))
+        if image_id not in file_names:
+            raise _unknown_photograph(f"image_id {image_id} (not among its images)", dataset, item)
+        index = _named(file_names[image_id], by_name)
         if index is None:
-            raise _unknown_photograph(f"image_id {image_id} ({file_name or 'not among its images'})", dataset, item)
+            return _unknown_photograph(f"image_id {image_id} ({file_names[image_id]})", dataset, item)
         return index
 
     return find
+
+
+def _named(file_name: str, by_name: Mapping[str, int]) -> int | None:
+    return by_name.get(Path(file_name).stem, by_name.get(file_name))
+
+
+def _shows_any(content: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether a data set has any of the photographs among its images, which `_by_file_name` has checked."""
+    by_name = {sample.image_id: index for index, sample in enumerate(dataset)}
+    return any(_named(image["file_name"], by_name) is not None for image in content["images"])
 
 
 def _by_class_name(content: Mapping[str, Any], dataset: Dataset, item: str) -> dict[int, int]:

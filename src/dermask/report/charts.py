@@ -16,6 +16,7 @@ import numpy as np
 
 from dermask.errors import InputError
 from dermask.evaluation.isic_challenge import JACCARD_THRESH
+from dermask.wording import plural
 
 TRAIN_COLOUR, VAL_COLOUR, THIRD_COLOUR = "#3b82d6", "#d97a1f", "#3f9b6c"  # at least 3:1 on both white and near-black
 _BINS = 20  # of width 0.05, so that the challenge's threshold 0.65 is a border between two
@@ -44,6 +45,7 @@ class Chart:
         figure: Plotly's `data` and `layout`.
         column: The history's column it draws; empty where it draws more than one.
         wide: Whether it takes the page's width.
+        height: Of the plot in rem; None leaves it to the page's style.
     """
 
     key: str
@@ -52,6 +54,7 @@ class Chart:
     figure: dict[str, Any]
     column: str = ""
     wide: bool = False
+    height: float | None = None
 
 
 def read_history(path: Path) -> dict[str, list[float | None]]:
@@ -86,7 +89,7 @@ def loss_charts(history: History) -> list[Chart]:
                     key=f"chart-{name.replace('_', '-')}",
                     title=title,
                     summary=_describe_lines(title, lines),
-                    figure={"data": lines, "layout": _layout("epoch", y_from_zero=True)},
+                    figure={"data": lines, "layout": layout("epoch", y_from_zero=True)},
                     column=name,
                 )
             )
@@ -102,9 +105,9 @@ def quality_chart(history: History) -> Chart | None:
     if not lines:
         return None
     title = "Validation: Jaccard and mask AP"
-    layout = _layout("epoch")
-    layout["yaxis"]["range"] = [0, 1]
-    return Chart("chart-quality", title, _describe_lines(title, lines), {"data": lines, "layout": layout}, wide=True)
+    drawn = layout("epoch")
+    drawn["yaxis"]["range"] = [0, 1]
+    return Chart("chart-quality", title, _describe_lines(title, lines), {"data": lines, "layout": drawn}, wide=True)
 
 
 def jaccard_histogram(values: Sequence[float]) -> Chart:
@@ -125,10 +128,10 @@ def jaccard_histogram(values: Sequence[float]) -> Chart:
         "customdata": [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges.tolist())],
         "hovertemplate": "Jaccard %{customdata}<br>%{y} photographs<extra></extra>",
     }
-    layout = _layout("Jaccard index", "photographs", y_from_zero=True)
-    layout["xaxis"] |= {"range": [0, 1], "dtick": 0.1}
-    layout["hovermode"] = "closest"
-    layout["shapes"] = [
+    drawn = layout("Jaccard index", "photographs", y_from_zero=True)
+    drawn["xaxis"] |= {"range": [0, 1], "dtick": 0.1}
+    drawn["hovermode"] = "closest"
+    drawn["shapes"] = [
         {"type": "line", "x0": JACCARD_THRESH, "x1": JACCARD_THRESH, "yref": "paper", "y0": 0, "y1": 1,
          "line": {"color": VAL_COLOUR, "width": 1.5, "dash": "dash"}},
     ]  # fmt: skip
@@ -137,12 +140,12 @@ def jaccard_histogram(values: Sequence[float]) -> Chart:
         f"Jaccard index of {plural(len(values), 'photograph')}: median {float(np.median(values)):.3f}, "
         f"{below} below {JACCARD_THRESH:.2f}."
     )
-    return Chart("chart-jaccard", "Jaccard of each photograph", summary, {"data": [bars], "layout": layout}, wide=True)
+    return Chart("chart-jaccard", "Jaccard of each photograph", summary, {"data": [bars], "layout": drawn}, wide=True)
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 photograph``, ``1,200 photographs``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plain(text: str) -> str:
+    """A text that plotly shows as it is; it would read some tags of HTML otherwise."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _line(history: History, column: str, name: str, colour: str, *, dash: str = "solid") -> dict[str, Any] | None:
@@ -167,7 +170,8 @@ def _drawable(*lines: dict[str, Any] | None) -> list[dict[str, Any]]:
     return [line for line in lines if line is not None]
 
 
-def _layout(x_title: str, y_title: str = "", *, y_from_zero: bool = False) -> dict[str, Any]:
+def layout(x_title: str, y_title: str = "", *, y_from_zero: bool = False) -> dict[str, Any]:
+    """What all charts share: titles of the axes, narrow margins, the legend above, no colour of its own."""
     return {
         "xaxis": {"title": {"text": x_title}, "zeroline": False, "automargin": True},
         "yaxis": {

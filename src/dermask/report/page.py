@@ -1,31 +1,23 @@
-"""The report of a training run: one HTML file with curves, figures and photographs that needs no network."""
+"""The report of a training run: its curves, and all that the page of an evaluation shows, in one HTML file."""
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dermask import __version__, config, files, masks
+from dermask import config, files
 from dermask.data.dataset import Dataset
-from dermask.errors import InputError, MissingExtraError
-from dermask.evaluation.evaluate import Evaluation, PhotoRow, Prediction, as_masks, match_predictions
-from dermask.evaluation.photo_masks import TruthMasks
-from dermask.inference.overlay import CLASS_COLOURS, TRUTH_COLOUR
-from dermask.report import charts, pictures, tables
-
-NUM_PICTURES = 12
-"""Photographs in each of the two galleries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gallery:
-    """Photographs that belong together."""
-
-    title: str
-    pictures: tuple[pictures.Picture, ...]
+from dermask.evaluation.judge import Prediction
+from dermask.evaluation.record import Evaluation
+from dermask.report import charts, tables
+from dermask.report.evaluation_page import (
+    NUM_PICTURES,
+    Progress,
+    data_table,
+    evaluation_parts,
+    render_evaluation,
+)
 
 
 def write_run_report(
@@ -39,6 +31,8 @@ def write_run_report(
     settings: config.RunSettings | None = None,
     title: str | None = None,
     num_pictures: int = NUM_PICTURES,
+    on_progress: Progress | None = None,
+    processes: int | None = None,
 ) -> Path:
     """Write report.html into a run's folder; what is not given is left out of the page.
 
@@ -51,49 +45,42 @@ def write_run_report(
         history: The curves; None takes the run's history.csv if there is one.
         settings: None takes the run's config.toml if there is one.
         title: Heading of the page; None makes one from the folder's name.
-        num_pictures: At most so many of the worst and so many of the best photographs.
+        num_pictures: At most so many of the worst photographs, and as many at random.
+        on_progress: Called with the number of photographs made small and of all.
+        processes: Worker processes that read photographs; None takes what the machine has.
 
     Returns:
         The page's path.
 
     Raises:
-        MissingExtraError: jinja2 or plotly is not installed.
         InputError: Pictures are wanted but the detections are not for these photographs, or the evaluation is not.
-        ImageError: A photograph of the galleries cannot be read.
     """
     if settings is None and (run_dir / "config.toml").is_file():
         settings = config.from_toml(config.RunSettings, run_dir / "config.toml")
     curves = _read_curves(run_dir, history)
     context: dict[str, Any] = {
-        "title": title or f"{'Training run' if curves else 'Evaluation'}: {run_dir.resolve().name}",
+        "title": title or _title(run_dir.resolve().name, "Training run" if curves else "Evaluation"),
         "command": command,
-        "version": __version__,
-        "made_on": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "truth_colour": ", ".join(str(part) for part in TRUTH_COLOUR),
-        "pred_colour": ", ".join(str(part) for part in CLASS_COLOURS[0]),
         "settings_toml": "" if settings is None else config.to_toml(settings),
         "origin_tables": _origin_tables(run_dir, evaluation, dataset, settings),
         "lead": _lead(evaluation, settings),
     }
-    context |= _training_context(curves, settings)
+    training = _training_context(curves, settings)
+    parts = None
     if evaluation is not None:
-        context |= _evaluation_context(evaluation)
-        if dataset is not None and detections is not None:
-            context["galleries"] = _make_galleries(evaluation, dataset, detections, num_pictures)
+        parts = evaluation_parts(
+            evaluation, dataset, detections, num_pictures=num_pictures, on_progress=on_progress, processes=processes
+        )
     page = run_dir / "report.html"
-    files.write_text(page, _render(context))
+    text = render_evaluation(
+        "report.html",
+        context | training,
+        parts,
+        more_charts=training.get("training_charts", []),
+        more_sections=[("training", "Training")] if training else [],
+    )
+    files.write_text(page, text)
     return page
-
-
-def choose_worst_and_best(rows: Sequence[PhotoRow], count: int) -> tuple[list[int], list[int]]:
-    """Which photographs to show: indices of the lowest Jaccard first, and of the highest first, none in both.
-
-    Ties keep the rows' order; with fewer than 2 * `count` photographs the worst get the larger half.
-    """
-    ranked = sorted(range(len(rows)), key=lambda index: rows[index].figures.jaccard)
-    num_worst = min(count, (len(ranked) + 1) // 2)
-    num_best = min(count, len(ranked) - num_worst)
-    return ranked[:num_worst], ranked[len(ranked) - num_best :][::-1]
 
 
 def _training_context(curves: charts.History, settings: config.RunSettings | None) -> dict[str, Any]:
@@ -108,64 +95,11 @@ def _training_context(curves: charts.History, settings: config.RunSettings | Non
     }
 
 
-def _evaluation_context(evaluation: Evaluation) -> dict[str, Any]:
-    counts = evaluation.counts
-    return {
-        "headline": tables.headline(evaluation),
-        "basis": (
-            f"On {charts.plural(counts.photographs, 'photograph')} of {evaluation.dataset_name or 'the data set'} with "
-            f"{charts.plural(counts.lesions, 'labelled lesion')}, at the photographs' own size. "
-            f"The mask of a photograph is {tables.describe_rule(evaluation)}, "
-            f"cut at a pixel probability of {evaluation.mask_thresh:g}."
-        ),
-        "prediction_text": tables.describe_rule(evaluation),
-        "histogram": charts.jaccard_histogram([row.figures.jaccard for row in evaluation.rows]),
-        "figure_tables": tables.figure_tables(evaluation),
-    }
-
-
-def _make_galleries(
-    evaluation: Evaluation, dataset: Dataset, detections: Sequence[Prediction], count: int
-) -> list[Gallery]:
-    if [row.image_id for row in evaluation.rows] != [sample.image_id for sample in dataset]:
-        raise InputError("report", "the evaluation is about other photographs", "give the data set it was made with")
-    matched = match_predictions(detections, dataset)
-    worst, best = choose_worst_and_best(evaluation.rows, count)
-    return [
-        Gallery(
-            f"The {name} {len(chosen)}, {order} first",
-            tuple(_make_picture(evaluation, dataset, index, matched[index]) for index in chosen),
-        )
-        for name, order, chosen in (("worst", "lowest", worst), ("best", "highest", best))
-        if chosen
-    ]
-
-
-def _make_picture(evaluation: Evaluation, dataset: Dataset, index: int, prediction: Prediction) -> pictures.Picture:
-    sample, row = dataset[index], evaluation.rows[index]
-    image = pictures.small_copy(sample)
-    size = pictures.small_size(row.size)
-    truth = TruthMasks.from_sample(sample, row.size).union()
-    found = as_masks(prediction).merged(evaluation.rule, score_thresh=evaluation.score_thresh)
-    outlined = f"{row.num_detections} outlined"
-    if row.best_score is not None:
-        outlined += f", best score {row.best_score:.2f}"
-    return pictures.Picture(
-        image_id=row.image_id,
-        source=pictures.webp_address(image),
-        size=size,
-        truth_path=pictures.border_path(masks.rle_to_bitmask(truth), size),
-        pred_path=pictures.border_path(masks.rle_to_bitmask(found), size),
-        jaccard=row.figures.jaccard,
-        note=f"{row.num_lesions} labelled, {outlined}",
-    )
-
-
 def _origin_tables(
     run_dir: Path, evaluation: Evaluation | None, dataset: Dataset | None, settings: config.RunSettings | None
 ) -> list[tables.Table]:
     found = [
-        tables.data_table(evaluation, None if dataset is None else dataset.source) if evaluation is not None else None,
+        data_table(evaluation, None if dataset is None else dataset.source) if evaluation is not None else None,
         tables.json_table(run_dir / "data.json", "Data and first weights"),
         tables.settings_table(settings) if settings is not None else None,
         tables.json_table(run_dir / "environment.json", "Environment"),
@@ -177,6 +111,11 @@ def _read_curves(run_dir: Path, history: Path | None) -> charts.History:
     if history is None and not (run_dir / "history.csv").is_file():
         return {}
     return charts.read_history(history or run_dir / "history.csv")
+
+
+def _title(name: str, what: str) -> str:
+    """What it is and its folder's name, or without a name that says no more than "run"."""
+    return what if name.lower() in {"", *what.lower().split()} else f"{what}: {name}"
 
 
 def _lead(evaluation: Evaluation | None, settings: config.RunSettings | None) -> str:
@@ -196,33 +135,3 @@ def _describe_best_epoch(curves: charts.History, settings: config.RunSettings | 
     epochs = curves.get("epoch", [])
     epoch = epochs[index] if index < len(epochs) else None
     return f"Best epoch by {metric}: {index + 1 if epoch is None else int(epoch)}, with {value:.4f}."
-
-
-def _render(context: dict[str, Any]) -> str:
-    try:
-        import jinja2
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise MissingExtraError("the report page", "train") from None
-    drawn: list[charts.Chart] = list(context.get("training_charts", []))
-    if "histogram" in context:
-        drawn.append(context["histogram"])
-    sections = [
-        ("result", "Result", "headline"),
-        ("training", "Training", "training_charts"),
-        ("photographs", "Photographs", "histogram"),
-        ("figures", "All figures", "figure_tables"),
-        ("origin", "How this was made", "command"),
-    ]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dermask.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        context,
-        sections=[(key, name) for key, name, needed in sections if context.get(needed)],
-        figures={chart.key: chart.figure for chart in drawn},
-        plotly_js=get_plotlyjs() if drawn else "",
-    )

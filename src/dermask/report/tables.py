@@ -1,16 +1,14 @@
-"""The words and tables of a report: every figure with its meaning, the settings in short, where it all came from."""
+"""The words and tables of a report: figures with their meaning, the settings in short, where it all came from."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from dermask.config import RunSettings
-from dermask.evaluation.coco_ap import AveragePrecision
-from dermask.evaluation.evaluate import Evaluation
 from dermask.evaluation.isic_challenge import JACCARD_THRESH
 from dermask.report.charts import History
 
@@ -49,6 +47,7 @@ class Headline:
     title: str
     text: str
     meaning: str
+    interval: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,50 +58,6 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: bool = False
-
-
-def headline(evaluation: Evaluation) -> list[Headline]:
-    """The figures a reader wants first."""
-    cards = [
-        Headline(title, show_number(getattr(evaluation.figures, name)), meaning)
-        for name, (title, meaning) in ISIC_FIGURES.items()
-        if name in {"jaccard", "thresholded_jaccard", "dice", "sensitivity"}
-    ]
-    for name in ("ap50", "ap"):
-        title, meaning = COCO_FIGURES[name]
-        cards.append(Headline(f"Mask {title}", show_number(getattr(evaluation.coco.mask, name)), meaning))
-    return cards
-
-
-def describe_rule(evaluation: Evaluation) -> str:
-    """Which detections made the one mask of each photograph, in words."""
-    if evaluation.rule == "primary":
-        return "the best-scoring lesion of each photograph"
-    return f"all lesions with a score of at least {evaluation.score_thresh:g}, joined"
-
-
-def figure_tables(evaluation: Evaluation) -> list[Table]:
-    """Every figure of an evaluation, with its meaning."""
-    isic = tuple(
-        (title, show_number(getattr(evaluation.figures, name)), meaning)
-        for name, (title, meaning) in ISIC_FIGURES.items()
-    )
-    box, mask = evaluation.coco.box, evaluation.coco.mask
-    coco = [
-        (title, show_number(getattr(mask, name)), show_number(getattr(box, name)), meaning)
-        for name, (title, meaning) in COCO_FIGURES.items()
-    ]
-    coco += _rows_by_class(mask, box, evaluation.class_names)
-    counts = asdict(evaluation.counts)
-    return [
-        Table("ISIC challenge, means over photographs", ("Figure", "Value", "Meaning"), isic),
-        Table(
-            f"COCO, at most {evaluation.coco.max_detections} detections per photograph",
-            ("Figure", "Mask", "Box", "Meaning"),
-            tuple(coco),
-        ),
-        Table("Counts", (), tuple((title, f"{counts[name]:,}") for name, title in COUNTS.items())),
-    ]
 
 
 def history_table(history: History) -> Table:
@@ -136,18 +91,6 @@ def settings_table(settings: RunSettings) -> Table:
     return Table("Settings", (), rows)
 
 
-def data_table(evaluation: Evaluation, source: Path | None) -> Table:
-    """What was evaluated on."""
-    rows = [
-        ("Data set", evaluation.dataset_name or "unnamed"),
-        ("Classes", ", ".join(evaluation.class_names)),
-        ("Fingerprint", evaluation.dataset_fingerprint),
-    ]
-    if source is not None:
-        rows.insert(1, ("Read from", str(source)))
-    return Table("Photographs evaluated on", (), tuple(rows))
-
-
 def json_table(path: Path, title: str) -> Table | None:
     """A JSON file of the run as a table, nested names joined by dots; None where there is no such file or it is broken.
 
@@ -161,20 +104,9 @@ def json_table(path: Path, title: str) -> Table | None:
     return Table(title, (), rows) if rows else None
 
 
-def show_number(value: float) -> str:
+def show_number(value: float, *, digits: int = 3) -> str:
     """A figure with three digits, or a dash where it is not defined."""
-    return NOT_DEFINED if math.isnan(value) else f"{value:.3f}"
-
-
-def _rows_by_class(
-    mask: AveragePrecision, box: AveragePrecision, class_names: Sequence[str]
-) -> list[tuple[str, str, str, str]]:
-    if len(class_names) == 1:
-        return []
-    return [
-        (f"AP, {name}", show_number(mask_ap), show_number(box_ap), "As AP, for this class alone.")
-        for name, mask_ap, box_ap in zip(class_names, mask.ap_by_label, box.ap_by_label, strict=True)
-    ]
+    return NOT_DEFINED if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _show_cell(name: str, value: float | None) -> str:
