@@ -8,21 +8,27 @@ After a warm-up, each round times every contestant once, one after the other, so
 falls on all of them; a ratio is the median over rounds of torchvision's time by ours in the same round.
 
 predict  photographs to boxes, scores and full-size mask probabilities, as torchvision returns them. Ours pastes
-         with `dermask.masks.paste_masks`; "ours, small masks" stops before, where most uses can stop.
-train    the five losses and their gradients for every parameter, without the optimiser's step.
+         with `dermask.masks.paste_masks`; "ours, small masks" stops before, where most uses can stop. "ready" is as a
+         `Detector` predicts, with batch norm folded and weights rounded once, also without pasting; "lean" has as many
+         proposals and detections as lesions need (50 and 5) besides. Each is also compared with torchvision as shipped.
+train    the five losses and their gradients for every parameter, without the optimiser's step. "lean" samples as many
+         proposals as the preset `base` does: 64 for the box head, 8 for the mask head, instead of 512 and 128.
 
 Without --weights the weights are random, with batch norm settled on the photographs; the number of detections is
-printed, because it decides how much the mask head does. --channels-last and --bf16 add both networks in that setting.
+printed, because it decides how much the mask head does. --channels-last and --bf16 add both networks in that setting;
+on a CPU that emulates bfloat16 the latter says little and takes minutes a round.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import io
 import json
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +38,7 @@ from typing import Any
 
 import torch
 import torchvision
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import detection, resnet50
 from torchvision.models.detection._utils import overwrite_eps
@@ -39,20 +46,34 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.mask_rcnn import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from dermask.config import override, preset
+from dermask.config import RunSettings, override, preset
 from dermask.data.formats import open_dataset
 from dermask.data.synthetic import synthetic_dataset
 from dermask.errors import InputError
+from dermask.export.onnx_graph import make_graph
+from dermask.inference.detector import Detector, Prepared, exported_detector, load
+from dermask.inference.engines import installed_engines
 from dermask.masks import mask_boxes, paste_masks
 from dermask.models.batching import Target
 from dermask.models.build import build_model
+from dermask.models.folding import prepare_to_predict
 from dermask.models.mask_rcnn import MaskRCNN
 from dermask.models.weights import load_weights, read_state, translate
-from dermask.records import ImageSize
+from dermask.records import Detections, ImageSize
+from dermask.training.distributed import choose_precision
+from dermask.training.transforms import resized
 
 CONSTRUCTORS = {"v1": detection.maskrcnn_resnet50_fpn, "v2": detection.maskrcnn_resnet50_fpn_v2}
 # What the frozen batch norm of torchvision's published v1 has for eps; `load_weights` knows it by the file's name.
 _EPS_ZERO_FILE = "maskrcnn_resnet50_fpn_coco"
+_LEAN = {"rpn.pre_nms_topk": 200, "rpn.post_nms_topk": 50, "box_head.max_detections": 5}
+# As the preset `base` is trained.
+_LEAN_TRAINING = {
+    "rpn.train_pre_nms_topk": 500,
+    "rpn.train_post_nms_topk": 300,
+    "box_head.sampled_rois": 64,
+    "mask_head.train_rois": 8,
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,8 @@ class Contestant:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark: 0 done, 1 a file that cannot be used."""
     options = parse(arguments)
+    if warning := bf16_warning(options):
+        print(warning, file=sys.stderr)
     torch.set_num_threads(options.threads)
     try:
         batch = read_photographs(options)
@@ -108,13 +131,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name:12} {value}")
 
     groups = [enter(oracle, ours, batch, "plain", options)]
+    engines = [*enter_engines(ours, batch, options), enter_packaged(batch, options)] if options.engines else []
     if tuned := tuned_setting(options):
         groups.append(enter(copy.deepcopy(oracle), copy.deepcopy(ours), batch, tuned, options))
-    results = {theirs.setting: compare(theirs, own) for theirs, own, _ in groups}
+    results = {theirs.setting: compare(theirs, own) for theirs, own, *_ in groups}
     for setting, figures in results.items():
         print(f"\nresults, {setting}: " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
 
-    contestants = [contestant for group in groups for contestant in group]
+    contestants = [*(contestant for group in groups for contestant in group), *engines]
+    for engine in engines:
+        if engine.predict is None:
+            continue
+        figures = compare(as_engines_see(ours, batch), engine)
+        results[engine.setting] = figures
+        print(f"\nresults, {engine.setting}: " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
     timings = {task: time_rounds(contestants, task, options) for task in options.tasks}
     for task, times in timings.items():
         print_table(task, times)
@@ -139,6 +169,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=("predict", "train"), default=("predict", "train"))
     parser.add_argument("--channels-last", action="store_true", help="also both networks in this memory format")
     parser.add_argument("--bf16", action="store_true", help="also both networks under bfloat16 autocast")
+    parser.add_argument("--engines", action="store_true", help="also the lean network, exported, on installed engines")
     parser.add_argument("--seed", type=int, default=0, help="of drawn scenes and random weights")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every time and figure here")
     return parser.parse_args(arguments)
@@ -148,6 +179,13 @@ def tuned_setting(options: argparse.Namespace) -> str:
     """What the second setting is called; empty if none was asked for."""
     chosen = (("channels_last", options.channels_last), ("bf16", options.bf16))
     return " + ".join(name for name, on in chosen if on)
+
+
+def bf16_warning(options: argparse.Namespace) -> str:
+    """One line where --bf16 was asked of a CPU that has no instructions for it; else empty."""
+    if not options.bf16 or options.device.type != "cpu" or choose_precision("auto", options.device) == torch.bfloat16:
+        return ""
+    return "--bf16: this CPU emulates bfloat16, which takes minutes a round; leave it out, or name another --device"
 
 
 def describe(options: argparse.Namespace, batch: Batch) -> dict[str, Any]:
@@ -179,6 +217,10 @@ def read_photographs(options: argparse.Namespace) -> Batch:
         raise InputError(f"--batch {options.batch}", f"{data.name} has {len(samples)} photographs with an object")
     images, targets = [], []
     for sample in samples:
+        # At the network's size already, so that all see the same pixels, whoever scales photographs in which way.
+        height, width = sample.image.shape[:2]
+        ratio = options.size / max(height, width)
+        sample = resized(sample, ImageSize(round(height * ratio), round(width * ratio)))
         images.append(torch.tensor(sample.image).permute(2, 0, 1).float().div(255).to(options.device))
         boxes = torch.tensor(mask_boxes(sample.masks))
         targets.append(Target(boxes, torch.tensor(sample.labels), torch.tensor(sample.masks)).to(options.device))
@@ -230,11 +272,14 @@ def settled_state(options: argparse.Namespace, limits: dict[str, Any], batch: Ba
 
 def enter(
     oracle: nn.Module, ours: MaskRCNN, batch: Batch, setting: str, options: argparse.Namespace
-) -> tuple[Contestant, Contestant, Contestant]:
-    """torchvision, ours, and ours without pasting, in one setting."""
+) -> tuple[Contestant, ...]:
+    """torchvision, ours, and ours without pasting, as it is and made ready, in one setting."""
     if "channels_last" in setting:
         oracle.to(memory_format=torch.channels_last)
         ours.to(memory_format=torch.channels_last)
+    precision = torch.bfloat16 if "bf16" in setting else torch.float32
+    ready = prepare_to_predict(ours, precision=precision)
+    lean = prepare_to_predict(lean_copy(ours), precision=precision)
     dicts = batch.dicts()
     seeds = torch.arange(len(batch.images))
 
@@ -272,6 +317,15 @@ def enter(
     def our_losses() -> dict[str, Tensor]:
         return ours.train().losses(batch.images, batch.targets, seeds=seeds)
 
+    frugal = build_model(override(ours.settings, _LEAN_TRAINING)).to(options.device)
+    frugal.load_state_dict(ours.state_dict())
+    if "channels_last" in setting:
+        frugal.to(memory_format=torch.channels_last)
+
+    @in_setting
+    def frugal_losses() -> dict[str, Tensor]:
+        return frugal.train().losses(batch.images, batch.targets, seeds=seeds)
+
     def step(network: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], None]:
         def run() -> None:
             network.zero_grad(set_to_none=True)
@@ -285,7 +339,70 @@ def enter(
         ),
         Contestant("ours", setting, our_predict, {"predict": our_predict, "train": step(ours, our_losses)}),
         Contestant("ours, small masks", setting, None, {"predict": our_small_masks}),
+        Contestant("ours, ready", setting, None, {"predict": in_setting(lambda: ready.predict(batch.images))}),
+        Contestant("ours, ready and lean", setting, None, {"predict": in_setting(lambda: lean.predict(batch.images))}),
+        Contestant("ours, lean", setting, None, {"train": step(frugal, frugal_losses)}),
     )
+
+
+def lean_copy(ours: MaskRCNN) -> MaskRCNN:
+    """The same weights with as many proposals and detections as lesions need."""
+    lean = build_model(override(ours.settings, _LEAN))
+    lean.load_state_dict(ours.state_dict())
+    return lean.to(next(ours.parameters()).device)
+
+
+def enter_engines(ours: MaskRCNN, batch: Batch, options: argparse.Namespace) -> list[Contestant]:
+    """The lean network as an exported file on every engine that is installed, in the precision that it chooses."""
+    settings = override(ours.settings, _LEAN)
+    config = RunSettings(model=settings).model_dump(mode="json")
+    graph = make_graph(lean_copy(ours), {"config": config, "class_names": list(settings.class_names)})
+    entries = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "lean.onnx"
+        file.write_bytes(graph.SerializeToString())
+        for name in installed_engines():
+            detector = exported_detector(name)(file, threads=options.threads)
+            setting = f"{name}, {getattr(detector, 'precision', 'fp32')}"
+
+            def predict(detector: Detector = detector) -> list[Found]:
+                pixels = [image.mul(255).round().byte().permute(1, 2, 0).numpy() for image in batch.images]
+                return [
+                    as_found(one)
+                    for one in detector.predict([Prepared(p, ImageSize(*p.shape[:2]), "") for p in pixels])
+                ]
+
+            entries.append(Contestant("ours, lean", setting, predict, {"predict": predict}))
+    return entries
+
+
+def enter_packaged(batch: Batch, options: argparse.Namespace) -> Contestant:
+    """The model that comes along, from a JPEG to detections: another network, so only its time compares."""
+    contents = []
+    for image in batch.images:
+        file = io.BytesIO()
+        Image.fromarray(image.mul(255).round().byte().permute(1, 2, 0).numpy()).save(file, "JPEG", quality=95)
+        contents.append(file.getvalue())
+    detector = load(threads=options.threads, engine="onnxruntime")
+    return Contestant(
+        "packaged small, from JPEG", "onnxruntime, fp32", None, {"predict": lambda: detector.predict(contents)}
+    )
+
+
+def as_found(detections: Detections) -> Found:
+    """Detections of an engine, their masks as they are: in the frame of the box."""
+    boxes, scores, masks = detections.boxes, detections.scores, detections.mask_probs
+    return Found(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(masks))
+
+
+def as_engines_see(ours: MaskRCNN, batch: Batch) -> Contestant:
+    """The lean network in float32, which engines are compared with."""
+    lean = lean_copy(ours).eval()
+
+    def predict() -> list[Found]:
+        return [Found(found.boxes, found.scores, found.mask_probs) for found in lean.predict(batch.images)]
+
+    return Contestant("ours, lean", "torch", predict, {})
 
 
 def compare(theirs: Contestant, own: Contestant) -> dict[str, float]:
@@ -337,10 +454,13 @@ def time_rounds(contestants: Sequence[Contestant], task: str, options: argparse.
             if number > 0:
                 row["seconds"].append(time.perf_counter() - start)
     for row in rows:
-        theirs = next(r for r in rows if (r["name"], r["setting"]) == ("torchvision", row["setting"]))
+        beside = (r for r in rows if (r["name"], r["setting"]) == ("torchvision", row["setting"]))
+        theirs = next(beside, rows[0])
         ratios = [their / own for their, own in zip(theirs["seconds"], row["seconds"], strict=True)]
         row["median"] = statistics.median(row["seconds"])
         row["times_faster"] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+        shipped = [their / own for their, own in zip(rows[0]["seconds"], row["seconds"], strict=True)]
+        row["than_shipped"] = statistics.median(shipped)
     return rows
 
 
@@ -352,7 +472,7 @@ def synchronise(device: torch.device) -> None:
 
 def print_table(task: str, rows: Sequence[dict[str, Any]]) -> None:
     """Median, spread and ratio of each contestant."""
-    print(f"\n{task:42} {'median s':>9} {'from':>8} {'to':>8}   {'times as fast as torchvision':<28}")
+    print(f"\n{task:42} {'median s':>9} {'from':>8} {'to':>8}   times as fast as torchvision; as shipped")
     for row in rows:
         spread = f"{row['median']:9.3f} {min(row['seconds']):8.3f} {max(row['seconds']):8.3f}"
         ratio = row["times_faster"]
@@ -361,7 +481,7 @@ def print_table(task: str, rows: Sequence[dict[str, Any]]) -> None:
             if row["name"] == "torchvision"
             else f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})"
         )
-        print(f"{row['name'] + ', ' + row['setting']:42} {spread}   {faster}")
+        print(f"{row['name'] + ', ' + row['setting']:42} {spread}   {faster:24} {row['than_shipped']:.2f}")
 
 
 if __name__ == "__main__":

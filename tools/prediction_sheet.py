@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dermask import images, load, open_dataset
-from dermask.evaluation.evaluate import evaluate
+from dermask.evaluation.evaluate import Terms, evaluate
 from dermask.inference.contact_sheet import Tile, contact_sheet, spread
 from dermask.inference.overlay import draw_overlay
 from dermask.records import ImageSize
@@ -42,7 +42,7 @@ def main() -> None:
     for index, sample in enumerate(data):
         photograph = data.load(index)
         [found] = detector.predict([photograph.image])
-        figures = evaluate([found], data.select([index]), rule=arguments.rule).figures
+        figures = evaluate([found], data.select([index]), terms=Terms(rule=arguments.rule, look=False)).figures
         height, width = photograph.image.shape[:2]
         scale = 2 * arguments.side / max(height, width)  # drawn at twice the size, so that lines come out fine
         size = ImageSize(round(height * scale), round(width * scale))

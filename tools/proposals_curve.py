@@ -17,8 +17,12 @@ import torch
 
 from dermask import load, open_dataset
 from dermask.config import override
-from dermask.evaluation.evaluate import as_masks, evaluate
+from dermask.evaluation.evaluate import Terms, as_masks, evaluate
+from dermask.inference.detector import Detector
+from dermask.inference.exported_detector import ExportedDetector
 from dermask.inference.torch_detector import TorchDetector
+from dermask.models.build import build_model
+from dermask.models.weights import load_weights
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 320, 56, 44, 24
@@ -37,8 +41,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     data = open_dataset(arguments.data, images=arguments.images, part=arguments.part)
-    detector = load(None if arguments.model == "bundled" else arguments.model)
-    assert isinstance(detector, TorchDetector)
+    detector = on_torch(load(None if arguments.model == "bundled" else arguments.model))
     given = detector.model.settings
     rows = []
     print("| proposals | Jaccard | mask AP | median ms a photograph |\n| --- | --- | --- | --- |")
@@ -52,13 +55,23 @@ def main() -> None:
             [detections] = detector.predict([sample.image])
             seconds.append(time.perf_counter() - started)
             found.append(as_masks(detections))
-        figures = evaluate(found, data)
+        figures = evaluate(found, data, terms=Terms(look=False, num_resamples=100))
         rows.append((count, figures.figures.jaccard, figures.coco.mask.ap))
         print(
             f"| {count} | {rows[-1][1]:.4f} | {rows[-1][2]:.4f} | {1000 * statistics.median(seconds):.0f} |", flush=True
         )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(draw(rows, given.rpn.post_nms_topk), encoding="utf-8")
+
+
+def on_torch(detector: Detector) -> TorchDetector:
+    """The same weights on torch, whose settings can be changed; an exported graph has them built in."""
+    if isinstance(detector, ExportedDetector):
+        model = build_model(detector.settings)
+        load_weights(model, detector.name)
+        return TorchDetector(model)
+    assert isinstance(detector, TorchDetector)
+    return detector
 
 
 def draw(rows: Sequence[tuple[int, float, float]], chosen: int) -> str:

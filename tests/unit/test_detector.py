@@ -18,7 +18,13 @@ from torch import Tensor
 from dermask.config import ModelSettings, RunSettings, override
 from dermask.errors import ImageError, InputError, SettingError, WeightsError
 from dermask.inference import detector as detector_module
-from dermask.inference.detector import find_model, load, model_fingerprint, read_checkpoint_header
+from dermask.inference.detector import (
+    checkpoint_settings,
+    find_model,
+    load,
+    model_fingerprint,
+    read_checkpoint_header,
+)
 from dermask.inference.torch_detector import TorchDetector, choose_device
 from dermask.models.build import build_model
 from dermask.models.mask_rcnn import MaskRCNN, TensorDetections
@@ -80,6 +86,9 @@ class WholeFrame(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.shapes: list[tuple[int, ...]] = []
+
+    def __deepcopy__(self, memo: object) -> WholeFrame:
+        return self  # the copy that a detector predicts with, which must remember here
 
     def predict(self, images: list[Tensor]) -> list[TensorDetections]:
         self.shapes += [tuple(image.shape) for image in images]
@@ -213,10 +222,10 @@ def test_a_runs_folder_means_its_best_checkpoint_or_the_averaged_last_one(tiny: 
 
 
 def test_no_model_means_the_packaged_one(tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(detector_module, "PACKAGED_MODEL", tmp_path / "small.safetensors")
+    monkeypatch.setattr(detector_module, "PACKAGED_MODEL", tmp_path / "packaged.safetensors")
     with pytest.raises(WeightsError, match="does not come with this version; pass --model RUN, or train one"):
         load()
-    save(tmp_path / "small.safetensors", tiny.state_dict())
+    save(tmp_path / "packaged.safetensors", tiny.state_dict())
     assert load().class_names == ("lesion", "scar")
 
 
@@ -263,9 +272,13 @@ def write_unknown_setting(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("write", "name", "message"),
     [
-        (lambda path: path, "m.safetensors", "no such model; give a run's folder or a .safetensors checkpoint"),
+        (
+            lambda path: path,
+            "m.safetensors",
+            "no such model; give a run's folder, a .safetensors checkpoint or an .onnx file",
+        ),
         (write_text, "m.pth", ".pth files are not models of dermask; start training from it: dermask train --weights"),
-        (write_text, "m.txt", "is not a model; give a run's folder or a .safetensors checkpoint"),
+        (write_text, "m.txt", "is not a model; give a run's folder, a .safetensors checkpoint or an .onnx file"),
         (write_text, "m.safetensors", "is not a safetensors file or is truncated"),
         (write_empty, "m.safetensors", "is not a safetensors file or is truncated"),
         (write_huge_header, "m.safetensors", "is not a safetensors file or is truncated"),
@@ -322,3 +335,17 @@ def test_fingerprints_tell_models_apart(tiny: MaskRCNN, tmp_path: Path):
 def test_the_header_is_read_without_the_tensors(tiny: MaskRCNN, tmp_path: Path):
     path = save(tmp_path / "one.safetensors", tiny.state_dict(), metadata(epoch=7))
     assert read_checkpoint_header(path)["epoch"] == 7
+
+
+@pytest.mark.parametrize("left_out", [("backbone", "context_blocks"), ("mask_head", "dilated")])
+def test_a_file_that_lacks_a_later_setting_has_a_network_without_it(left_out: tuple[str, str]):
+    part, name = left_out
+    tree = ModelSettings().model_dump(mode="json")
+    assert tree[part].pop(name)
+    settings = checkpoint_settings({"config": {"model": tree}, "class_names": ["lesion"]}, item="old.onnx")
+    assert not getattr(getattr(settings, part), name)
+
+
+def test_damaged_settings_get_one_line():
+    with pytest.raises(SettingError, match=r"old\.onnx: model settings backbone: "):
+        checkpoint_settings({"config": {"model": {"backbone": 3}}, "class_names": ["lesion"]}, item="old.onnx")

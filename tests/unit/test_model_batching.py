@@ -5,7 +5,8 @@ from torch.testing import assert_close
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from dermask.config import ImageSettings
-from dermask.models.batching import Target, make_batch, make_target_batch, network_size, padded_size
+from dermask.models.batching import Target, make_batch, make_target_batch
+from dermask.scaling import network_size, padded_size
 
 SETTINGS = ImageSettings(min_size=96, max_size=160)
 SQUARE = ImageSettings(min_size=64, max_size=64)

@@ -15,7 +15,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from dermask.config import BoxHeadSettings, MaskHeadSettings, RpnSettings
 from dermask.models.backbones import FrozenBatchNorm2d, mobilenet_v2_trunk, resnet50_trunk
 from dermask.models.deltas import clip_boxes, decode_boxes, large_enough
-from dermask.models.fpn import FeaturePyramid
+from dermask.models.fpn import ContextBlock, FeaturePyramid
 from dermask.models.heads import BoxHead, MaskHead
 from dermask.models.rpn import RegionProposalNetwork, RpnOutput
 
@@ -102,6 +102,29 @@ def test_the_finest_level_may_do_without_its_convolution():
     assert [level.shape[-1] for level in levels] == [16, 8, 4, 2, 1]
 
 
+def test_a_fresh_context_block_adds_nothing():
+    level = torch.randn(2, 6, 5, 9)
+    assert torch.equal(ContextBlock(6)(level), level)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (16, 16)])
+def test_a_context_block_sees_every_place(size):
+    block = ContextBlock(4)
+    nn.init.normal_(block.narrow.weight)
+    level = torch.randn(1, 4, *size, requires_grad=True)
+    block(level)[0, :, 0, 0].sum().backward()
+    assert level.grad.abs().sum(dim=1).gt(0).all()
+
+
+def test_context_reaches_every_level():
+    stages = [torch.randn(1, width, 64 >> n, 64 >> n) for width, n in ((4, 2), (6, 3), (8, 4), (10, 5))]
+    pyramid = FeaturePyramid((4, 6, 8, 10), 5, context_blocks=2)
+    fresh = pyramid(stages)
+    for block in pyramid.context:
+        nn.init.normal_(block.narrow.weight)
+    assert all((before != after).all() for before, after in zip(fresh, pyramid(stages), strict=True))
+
+
 RPN = RpnSettings(levels=(3, 4), anchor_sizes=(16.0, 32.0), pre_nms_topk=5, post_nms_topk=4, train_pre_nms_topk=30,
                   train_post_nms_topk=20, nms_thresh=0.7)  # fmt: skip
 
@@ -182,6 +205,19 @@ def test_the_mask_head_outlines_any_number_of_regions(norm, regions):
     assert logits.shape == (regions, 28, 28)
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+@pytest.mark.parametrize(("dilated", "seen"), [(True, 28), (False, 9)])
+def test_dilated_convolutions_see_the_whole_region(dilated, seen):
+    head = MaskHead(2, 1, MaskHeadSettings(conv_channels=(3, 3, 3, 3), dilated=dilated))
+    for layer in head.convs:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.constant_(layer.weight, 1.0)
+    features = torch.ones(1, 2, 28, 28, requires_grad=True)
+    assert head.convs(features).shape == (1, 3, 28, 28)
+    head.convs(features)[0, :, 14, 14].sum().backward()
+    reached = features.grad[0, 0].gt(0)
+    assert reached.any(dim=0).sum() == reached.any(dim=1).sum() == seen
 
 
 def test_the_mask_of_a_region_is_that_of_its_class():

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from dermask.models.pooling import pool_regions
+from dermask.models.pooling import pool_from_sheet, pool_regions
 
 PADDED = (256, 320)
 STRIDES = (4, 8, 16, 32)
@@ -44,18 +44,19 @@ def test_unaligned_pooling_equals_torchvisions(pool_size, strides):
     assert torch.equal(pooled[order], expected)
 
 
+@pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("strides", [STRIDES, (8, 16, 32), (4,)])
 @pytest.mark.parametrize("pool_size", [7, 14])
-def test_pooling_from_the_sheet_equals_aligned_pooling_of_each_level(strides, pool_size):
+def test_pooling_from_the_sheet_equals_pooling_of_each_level(strides, pool_size, aligned):
     levels = random_levels(strides)
     boxes, image_idxs = random_boxes(80, 34.0, 300.0)
     boxes = torch.cat([boxes, BORDER_BOXES])
     image_idxs = torch.cat([image_idxs, torch.tensor([0, 1, 0, 1])])
-    pooled = pool_regions(levels, boxes, image_idxs, padded_size=PADDED, pool_size=pool_size, aligned=True)
+    pooled = pool_from_sheet(levels, boxes, image_idxs, strides=strides, pool_size=pool_size, aligned=aligned)
     for box, image, found in zip(boxes, image_idxs, pooled, strict=True):
         stride = reference_stride(box, strides)
         rois = torch.cat([image[None].float(), box])[None]
-        (expected,) = roi_align(levels[strides.index(stride)], rois, pool_size, 1 / stride, 2, aligned=True)
+        (expected,) = roi_align(levels[strides.index(stride)], rois, pool_size, 1 / stride, 2, aligned=aligned)
         assert_close(found, expected, **INTERPOLATION)
 
 

@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dermask.wording import plural
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from dermask.config import RunSettings
     from dermask.data.dataset import Dataset
+    from dermask.data.split_file import Split
+    from dermask.records import PhotoInfo
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "onnxruntime", "openvino"]
 Rule = Literal["primary", "union"]
 
 RESEARCH_USE = "Research use only: dermask outlines lesions; it does not say what a lesion is."
@@ -34,19 +39,37 @@ class UsageMistake(Exception):
 # Options that several commands take. None means "not given": the default lives in dermask.config.
 DataOption = Annotated[
     Path,
-    typer.Option(help="Labels: COCO or VGG JSON, ISIC folder, or folder of images/ and masks/.", show_default=False),
+    typer.Option(help="Labels in any format that dermask reads.", show_default=False),
 ]
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Photographs, where they are not beside the labels.", show_default=False)
 ]
 PartOption = Annotated[
-    str | None, typer.Option(help="Part of an ISIC folder: Training, Validation, Test_v2.", show_default=False)
+    str | None, typer.Option(help="Part of an ISIC folder or of --split: Training, Test_v2, val.", show_default=False)
+]
+SplitOption = Annotated[
+    Path | None,
+    typer.Option("--split", help="File of dermask data split; --part then names one of its parts.", show_default=False),
+]
+FoldOption = Annotated[
+    int | None, typer.Option("--fold", help="Fold of the split file, from 1.", min=1, show_default=False)
 ]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without labels that are wrong; say how many.")]
 DeviceOption = Annotated[DeviceName, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
+EngineOption = Annotated[
+    EngineName, typer.Option(help="What runs an .onnx model; auto takes the faster one that is installed.")
+]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default=False)]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Photographs computed at once.", min=1, show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+MetadataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV with patient, lesion and diagnosis; by default one beside or above the photographs.",
+        show_default=False,
+    ),
+]
+NoMetadataOption = Annotated[bool, typer.Option("--no-metadata", help="Look for no table.")]
 RuleOption = Annotated[
     Rule, typer.Option(help="The one mask of a photograph: its best-scoring lesion, or all of them together.")
 ]
@@ -103,11 +126,6 @@ def counting(description: str, unit: str, total: int) -> Iterator[Callable[[int,
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 photograph`, `2 photographs`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
 def given(**options: object) -> dict[str, object]:
     """The options that were given: those that are not None. Double underscores in a name become dots."""
     return {name.replace("__", "."): value for name, value in options.items() if value is not None}
@@ -146,15 +164,54 @@ def run_settings(
     return config.override(settings, values)
 
 
-def open_data(data: Path, *, images: Path | None = None, part: str | None = None, skip_bad: bool = False) -> Dataset:
-    """Open labelled photographs, and say on stderr what was left out.
+def open_data(
+    data: Path,
+    *,
+    images: Path | None = None,
+    part: str | None = None,
+    skip_bad: bool = False,
+    split: Path | None = None,
+) -> Dataset:
+    """Open labelled photographs, and say on stderr what was left out or taken otherwise.
+
+    Args:
+        data: The labels.
+        images: Their photographs, where they lie elsewhere.
+        part: Part of an ISIC folder; with `split`, part of the split file, and None stands for all of them.
+        skip_bad: Go on without what is bad.
+        split: A split file.
 
     Raises:
-        LabelError: The labels are wrong, or there are none.
+        LabelError: The labels are wrong, or there are none; the split file does not fit them.
     """
+    if split is None:
+        return _opened(data, images, part, skip_bad)
+    from dermask.data.splits import read_split
+
+    chosen = read_split(split)
+    return chosen.select(open_whole(data, chosen, images=images, skip_bad=skip_bad), part)
+
+
+def open_whole(data: Path, split: Split, *, images: Path | None = None, skip_bad: bool = False) -> Dataset:
+    """Open the photographs that a split divides, all parts of it together, and say whether they have changed.
+
+    Raises:
+        LabelError: As `open_data`.
+    """
+    from dermask.data.formats import part_of_split
+
+    dataset = _opened(data, images, part_of_split(data, split), skip_bad)
+    if not split.is_of(dataset):
+        note(f"{split.item}: some photographs had another size when it was made; is this the same data?")
+    return dataset
+
+
+def _opened(data: Path, images: Path | None, part: str | None, skip_bad: bool) -> Dataset:
     from dermask.data.formats import open_dataset
 
     dataset = open_dataset(data, images=images, part=part, skip_bad=skip_bad)
+    for line in dataset.notes:
+        note(line)
     if dataset.skipped:
         for line in dataset.skipped:
             note(f"skipped: {line}")
@@ -162,6 +219,69 @@ def open_data(data: Path, *, images: Path | None = None, part: str | None = None
     if not any(sample.instances for sample in dataset):
         note(f"{data}: no photograph has an outline; if that is not meant, export the labels again")
     return dataset
+
+
+def choose_part(split: Split, part: str | None, fold: int | None) -> str:
+    """The part of a split file that `--part` or `--fold` names.
+
+    Raises:
+        UsageMistake: Neither does, both do, or there is no such fold; the names are in the message.
+    """
+    known = ", ".join(split.parts)
+    if part is not None and fold is not None:
+        raise UsageMistake("--part and --fold both name a part of the split; give one")
+    if fold is None:
+        if part is None:
+            raise UsageMistake(f"{split.item} has the parts {known}; name one with --part")
+        return part
+    if split.folds is None:
+        raise UsageMistake(f"--fold {fold}: {split.item} has no folds; name one of {known} with --part")
+    if fold > split.folds:
+        raise UsageMistake(f"--fold {fold}: {split.item} has {split.folds} folds")
+    return f"fold{fold}"
+
+
+def check_metadata(path: Path | None, no_metadata: bool) -> None:
+    """Raise UsageMistake where both options were given, before any work is done."""
+    if path is not None and no_metadata:
+        raise UsageMistake("--metadata and --no-metadata contradict each other; give one")
+
+
+def read_table(dataset: Dataset, path: Path | None, no_metadata: bool) -> tuple[Path | None, Mapping[str, PhotoInfo]]:
+    """The table of patients, lesions and diagnoses, and what it says; neither where there is none.
+
+    Raises:
+        UsageMistake: Both options were given.
+        LabelError: The table cannot be read, or knows none of the photographs.
+    """
+    from dermask.data.metadata import find_metadata, read_metadata
+    from dermask.errors import LabelError
+
+    check_metadata(path, no_metadata)
+    if no_metadata:
+        return None, {}
+    found = find_metadata(dataset) if path is None else path
+    if found is None:
+        note("no metadata.csv or the like beside the photographs: patients, lesions and diagnoses are not known")
+        return None, {}
+    known = read_metadata(found)
+    count = sum(sample.image_id in known for sample in dataset)
+    if not count:
+        raise LabelError(str(found), "knows none of the photographs", "name their table with --metadata")
+    note(f"{found}: knows {count:,} of {plural(len(dataset), 'photograph')}")
+    return found, known
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Check that nothing stands where a result goes, unless it may be replaced.
+
+    Raises:
+        OutputExistsError: Something does.
+    """
+    from dermask.errors import OutputExistsError
+
+    if path.exists() and not overwrite:
+        raise OutputExistsError(str(path), "already exists", "choose another -o, or pass --overwrite")
 
 
 def set_threads(threads: int | None) -> None:

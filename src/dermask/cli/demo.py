@@ -21,11 +21,11 @@ from dermask.cli.common import (
     counting,
     note,
     open_data,
-    plural,
     require_training,
     result,
     set_threads,
 )
+from dermask.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ def demo(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Your own labels instead of drawn scenes: COCO or VGG JSON, ISIC folder, images/ and masks/.",
+            help="Your own labels instead of drawn scenes, in any format that dermask reads.",
             show_default=False,
         ),
     ] = None,
@@ -135,7 +135,7 @@ def demo(
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     result("\n".join(lines))
     result(f"\ntook {minutes} min {seconds:02d} s\noutlined photographs: {folder / 'outlined'}")
-    result(f"report: {page or folder}")
+    result(f"report: {page}")
 
 
 def run_demo(
@@ -147,25 +147,25 @@ def run_demo(
     weights: str | None = None,
     source: Path | None = None,
     device: str = "auto",
-) -> tuple[Path | None, list[str]]:
+) -> tuple[Path, list[str]]:
     """Train, judge, outline and report.
 
     Returns:
         The page, and the figures as lines of text.
     """
-    from dermask.cli.evaluate import figures_table
-    from dermask.cli.run_report import find_lesions, write_report
+    from dermask.cli.figures_text import figures_table
+    from dermask.cli.run_report import judge_detector, write_report
     from dermask.cli.train import DRAWN_SCENES, Sources, train_on
-    from dermask.evaluation.evaluate import evaluate
+    from dermask.evaluation.evaluate import Terms
+    from dermask.evaluation.evaluation_file import save
     from dermask.inference.detector import load
 
     sources = Sources(data=str(source) if source else DRAWN_SCENES, weights=weights)
     train_on(parts.train, parts.val, _run_settings(settings), folder, sources=sources, device=device)  # type: ignore[arg-type]
     note(f"judging the best epoch on {plural(len(parts.test), 'photograph')} it has not seen")
     detector = load(folder, device=device)  # type: ignore[arg-type]
-    found = find_lesions(detector, parts.test)
-    evaluation = evaluate(found, parts.test, rule=rule)
-    evaluation.save(folder)
+    evaluation, found = judge_detector(detector, parts.test, Terms(rule=rule))
+    save(evaluation, folder, origin={"role": "test"})
     _outline_some(detector, parts.test, folder, settings)
     page = write_report(folder, evaluation, parts.test, found)
     return page, figures_table(evaluation).splitlines()

@@ -12,7 +12,9 @@ import typer
 import dermask
 from dermask.cli.common import JsonOption, result
 
-_PACKAGES = ("numpy", "pillow", "pydantic", "faster-coco-eval", "torch", "torchvision", "safetensors", "tensorboard")
+_BASE = ("numpy", "pillow", "pydantic", "faster-coco-eval", "onnxruntime")
+_OPENVINO = ("openvino",)
+_TRAIN = ("torch", "torchvision", "safetensors", "tensorboard", "onnx", "onnxscript")
 _VARIABLES = ("DERMASK_TRACEBACK", "OMP_NUM_THREADS", "NO_COLOR", "CUDA_VISIBLE_DEVICES", "TORCH_HOME")
 
 
@@ -42,14 +44,17 @@ def describe_installation() -> dict[str, Any]:
     """Everything `dermask info` prints, as JSON-ready values."""
     from dermask.config import MODEL_PRESETS
     from dermask.inference.detector import PACKAGED_MODEL
+    from dermask.inference.engines import choose_engine, installed_engines
 
     return {
         "dermask": dermask.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in (*_BASE, *_OPENVINO, *_TRAIN)},
         "cpus": os.cpu_count(),
         **_describe_torch(),
+        "engines": list(installed_engines()),
+        "engine_for_many": choose_engine("auto"),
         "packaged_model": str(PACKAGED_MODEL) if PACKAGED_MODEL.is_file() else None,
         "presets": {
             name: f"{values.backbone.name}, {values.image.min_size} pixels, masks {values.mask_head.resolution}"
@@ -65,9 +70,15 @@ def _describe_torch() -> dict[str, Any]:
     try:
         import torch
     except ModuleNotFoundError:
-        return {"threads": None, "devices": []}
+        return {"threads": None, "devices": _onnx_devices()}
     gpus = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
     return {"threads": torch.get_num_threads(), "devices": ["cpu", *gpus]}
+
+
+def _onnx_devices() -> list[str]:
+    from onnxruntime import get_available_providers
+
+    return ["cpu", *(["cuda"] if "CUDAExecutionProvider" in get_available_providers() else [])]
 
 
 def _version(package: str) -> str | None:

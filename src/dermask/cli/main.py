@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated
 
 import typer
 
 import dermask
-from dermask.cli import data, demo, evaluate, info, predict, train
+from dermask.cli import bench, card, compare, data, demo, evaluate, export, info, predict, train, web_page
 from dermask.cli.common import RESEARCH_USE, UsageMistake, complain, result
 from dermask.errors import DermaskError
 
@@ -46,13 +47,22 @@ def root(
       dermask predict photos/ -o outlined                 with the model that comes along
       dermask train --data labels.json -o runs/first      with your own outlines
       dermask evaluate runs/first --data isic --part Test_v2
+      dermask compare runs/first runs/second --data isic --part Test_v2
+      dermask export runs/first -o first.onnx             one file that predicts without torch
+      dermask web-page -o site                            a page that outlines in the browser
+      dermask bench                                       how fast a model is on this machine
     """
 
 
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(predict.predict)
+app.command()(card.card)
+app.command()(export.export)
+app.command("web-page")(web_page.web_page)
+app.command()(bench.bench)
 app.add_typer(data.app, name="data")
 app.command()(info.info)
 
@@ -70,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """As `main`, returning the status."""
     try:
-        status = app(args=list(arguments), prog_name="dermask", standalone_mode=False)
+        status = _command()(args=list(arguments), prog_name="dermask", standalone_mode=False)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -88,6 +98,12 @@ def run(arguments: Sequence[str]) -> int:
     if status == INTERRUPTED:  # the parser has caught a KeyboardInterrupt and says nothing
         return _fail("interrupted", INTERRUPTED)
     return status if isinstance(status, int) else DONE
+
+
+@cache
+def _command() -> Callable[..., object]:
+    """The parser of all commands; building it takes longer than many a command that is run in a process of others."""
+    return typer.main.get_command(app)
 
 
 def _from_parser(error: Exception) -> int:

@@ -11,16 +11,16 @@ import typer
 from dermask.cli.common import (
     BatchSizeOption,
     DeviceOption,
+    EngineOption,
     RuleOption,
     ThreadsOption,
     UsageMistake,
     counting,
     given,
     note,
-    plural,
     result,
-    set_threads,
 )
+from dermask.wording import plural
 
 if TYPE_CHECKING:
     from dermask.inference.outputs import Kind
@@ -35,7 +35,10 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of results.", show_default=False)],
     model: Annotated[
         Path | None,
-        typer.Option(help="A run's folder or a checkpoint; by default the model that comes along.", show_default=False),
+        typer.Option(
+            help="A run's folder, a checkpoint or an .onnx file; by default the model that comes along.",
+            show_default=False,
+        ),
     ] = None,
     save: Annotated[str, typer.Option(help="What to write, from overlay,mask,coco,csv.")] = "overlay,mask,coco,csv",
     score_thresh: Annotated[
@@ -54,6 +57,7 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove earlier results in --output first.")] = False,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
     """Outline the lesions in photographs.
@@ -79,8 +83,14 @@ def predict(
     )
     photographs = collect_photographs(photos, output=output, stdin=_read_stdin() if "-" in photos else None)
     checkpoint = find_model(model)
-    detector = load(checkpoint, device=device, batch_size=batch_size)
-    set_threads(threads)
+    detector = load(
+        checkpoint,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+        engine=engine,
+        num_photographs=len(photographs),
+    )
     with counting("predict", "photographs", len(photographs)) as show_progress:
         summary = predict_photographs(
             detector,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,23 +14,26 @@ import typer
 from dermask.cli.common import (
     DeviceName,
     DeviceOption,
+    FoldOption,
     ImagesOption,
     PartOption,
     SkipBadOption,
     ThreadsOption,
     UsageMistake,
+    choose_part,
     given,
     is_first_process,
     note,
     open_data,
+    open_whole,
     parse_assignments,
-    plural,
     require_training,
     result,
     run_settings,
     set_threads,
 )
 from dermask.errors import InputError, LabelError, OutputExistsError, WeightsError
+from dermask.wording import plural
 
 if TYPE_CHECKING:
     from dermask.config import RunSettings
@@ -41,6 +45,7 @@ DEFAULT_VAL_FRACTION = 0.2
 
 SOURCES_FILE = "data.json"
 DRAWN_SCENES = "drawn scenes"  # what stands in place of a path there after a demo
+BUNDLED = "bundled"  # the value of --weights that stands for the model that comes along
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,9 @@ class Sources:
     val_images: str | None = None
     val_part: str | None = None
     split: str | None = None
+    split_file: str | None = None
+    split_hash: str | None = None
+    fold: int | None = None
     weights: str | None = None
     skip_bad: bool = False
 
@@ -62,9 +70,7 @@ def train(
     # The data
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Labels: COCO or VGG JSON, ISIC folder, or folder of images/ and masks/.", show_default=False
-        ),
+        typer.Option(help="Labels in any format that dermask reads.", show_default=False),
     ] = None,
     images: ImagesOption = None,
     part: PartOption = None,
@@ -76,14 +82,15 @@ def train(
     split: Annotated[
         str | None,
         typer.Option(
-            help=f"Without --val: training/validation photographs, such as 160/40 or 0.8/0.2. By default "
-            f"{1 - DEFAULT_VAL_FRACTION:g}/{DEFAULT_VAL_FRACTION:g}.",
+            help="Without --val: a file of dermask data split, whose train and val are taken, or counts or shares such "
+            f"as 160/40. By default {1 - DEFAULT_VAL_FRACTION:g}/{DEFAULT_VAL_FRACTION:g}.",
             show_default=False,
         ),
     ] = None,
     val_fraction: Annotated[
         float | None, typer.Option(help="Instead of --split: share of validation photographs.", show_default=False)
     ] = None,
+    fold: FoldOption = None,
     skip_bad: SkipBadOption = False,
     # The run
     output: Annotated[
@@ -97,7 +104,10 @@ def train(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Start from: imagenet, coco_v1, coco_v2, or a weights file.", show_default=False),
+        typer.Option(
+            help="Start from: bundled (the model that comes along), imagenet, coco_v1, coco_v2, or a weights file.",
+            show_default=False,
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings as TOML.", show_default=False)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the photographs.", show_default=False)] = None,
@@ -123,10 +133,13 @@ def train(
     \b
       dermask train --data labels.json --images photos/ -o runs/first
       dermask train --data isic2017 --part Training --val-part Validation -o runs/isic
+      dermask train --data labels.json --images photos/ --weights bundled -o runs/tuned
+      dermask train --data labels.json --split split.json -o runs/second
       dermask train -o runs/isic --resume
 
     The folder gets config.toml, history.csv, TensorBoard events, checkpoints/best.safetensors and report.html. Every
-    setting that can be given with --set stands in config.toml; `dermask info --settings` lists them. On several GPUs:
+    setting that can be given with --set stands in config.toml; `dermask info --settings` lists them. Without --preset
+    and --config the network is built as the one that --weights holds. On several GPUs:
     `torchrun --nproc-per-node 4 -m dermask train ...`. Research use only.
     """
     if output is None:
@@ -148,7 +161,9 @@ def train(
         val=_text(val),
         val_images=_text(val_images),
         val_part=val_part,
-        split=_split_text(split, val_fraction),
+        split=_split_text(None if is_split_file(split) else split, val_fraction),
+        split_file=_text(Path(split)) if split is not None and is_split_file(split) else None,
+        fold=fold,
         weights=_text(Path(weights)) if weights and Path(weights).exists() else weights,
         skip_bad=skip_bad or None,
     )
@@ -158,6 +173,8 @@ def train(
     else:
         _refuse_existing_run(output)
         sources, base = Sources(**asked), None  # type: ignore[arg-type]
+        if preset is None and config is None and sources.weights is not None:
+            base = _settings_of_weights(sources.weights)
     settings = run_settings(config, preset, values, base=base)
     if augment == "none":
         from dermask.config import NO_AUGMENTATION
@@ -175,6 +192,10 @@ def run_training(
     from dermask.cli.run_report import report_on_validation
 
     train_set, val_set = open_sources(sources, seed=settings.train.seed)
+    if sources.split_file is not None:
+        from dermask.data.splits import read_split
+
+        sources = replace(sources, split_hash=read_split(Path(sources.split_file)).digest())
     outcome = train_on(train_set, val_set, settings, run_dir, sources=sources, resume=resume, device=device)
     if is_first_process():
         report_on_validation(run_dir, val_set, device=device)
@@ -204,7 +225,7 @@ def train_on(
     model = build_model(settings.model, seed=settings.train.seed)
     # A run that never finished an epoch has no state of its own yet: it begins again, from the same weights.
     if sources.weights is not None and not last_checkpoint(run_dir).is_file():
-        report = load_weights(model, sources.weights)
+        report = load_weights(model, _weights_source(sources.weights))
         note(str(report))
     note(f"{plural(len(train_set), 'photograph')} to train on, {len(val_set):,} to validate on")
     if is_first_process() and not resume:
@@ -228,8 +249,12 @@ def open_sources(sources: Sources, *, seed: int) -> tuple[Dataset, Dataset]:
 
     Raises:
         LabelError: Labels are wrong, or the two have different classes.
-        UsageMistake: The split is not of the form 160/40.
+        UsageMistake: The split is not of the form 160/40, or does not go with the other options.
     """
+    if sources.split_file is not None:
+        return _open_split(sources)
+    if sources.fold is not None:
+        raise UsageMistake(f"--fold {sources.fold} needs --split, a file of dermask data split")
     whole = _open(sources.data, sources.images, sources.part, sources)
     if sources.val is None and sources.val_part is None:
         text = sources.split or f"{1 - DEFAULT_VAL_FRACTION:g}/{DEFAULT_VAL_FRACTION:g}"
@@ -248,6 +273,42 @@ def open_sources(sources: Sources, *, seed: int) -> tuple[Dataset, Dataset]:
     return whole, val_set
 
 
+def _open_split(sources: Sources) -> tuple[Dataset, Dataset]:
+    """The photographs that a split file trains and validates on."""
+    from dermask.data.splits import read_split
+
+    if any((sources.part, sources.val, sources.val_part, sources.split)):
+        raise UsageMistake(
+            "--split with a file says what to train and validate on; leave --part, --val, --val-part and "
+            "--val-fraction out"
+        )
+    split = read_split(Path(str(sources.split_file)))
+    if sources.split_hash not in (None, split.digest()):
+        raise LabelError(split.item, "has other parts than when the run began", "restore it, or start a new run")
+    if split.folds is not None and sources.fold is None:
+        raise UsageMistake(f"{split.item} has {split.folds} folds; name the one to validate on with --fold")
+    if split.folds is None and {"train", "val"} - split.parts.keys():
+        raise LabelError(
+            split.item,
+            f"has the parts {', '.join(split.parts)}; training takes train and val",
+            "make it with dermask data split --parts train=0.8,val=0.2",
+        )
+    val_part = "val" if split.folds is None and sources.fold is None else choose_part(split, None, sources.fold)
+    images = None if sources.images is None else Path(sources.images)
+    whole = open_whole(Path(sources.data), split, images=images, skip_bad=sources.skip_bad)
+    train_set = split.without(whole, val_part) if split.folds is not None else split.select(whole, "train")
+    learnt = "the other folds" if split.folds is not None else "part train"
+    note(f"training on {learnt} of {split.item}, validating on {val_part}")
+    return train_set, split.named(split.select(whole, val_part), val_part)
+
+
+def is_split_file(text: str | None) -> bool:
+    """Whether the value of --split is a file, not counts or shares."""
+    if text is None or re.fullmatch(r"[\d.]+/[\d.]+", text):
+        return False
+    return text.lower().endswith(".json") or Path(text).is_file()
+
+
 def parse_split(text: str) -> list[int] | list[float]:
     """`160/40` as counts, `0.8/0.2` as shares.
 
@@ -260,11 +321,35 @@ def parse_split(text: str) -> list[int] | list[float]:
             raise ValueError
         return [float(part) for part in parts] if "." in text else [int(part) for part in parts]
     except ValueError:
-        raise UsageMistake(f"--split {text}: give two counts or two shares, such as 160/40 or 0.8/0.2") from None
+        raise UsageMistake(
+            f"--split {text}: give two counts or two shares, such as 160/40 or 0.8/0.2, or a split file"
+        ) from None
 
 
 def _open(data: str, images: str | None, part: str | None, sources: Sources) -> Dataset:
     return open_data(Path(data), images=None if images is None else Path(images), part=part, skip_bad=sources.skip_bad)
+
+
+def _weights_source(weights: str) -> str:
+    """What `load_weights` takes for a value of --weights."""
+    from dermask.inference.detector import find_model
+
+    return str(find_model(None)) if weights == BUNDLED else weights
+
+
+def _settings_of_weights(weights: str) -> RunSettings | None:
+    """The defaults, with the network that a file of weights was trained as; None where the file does not say."""
+    from dermask.config import RunSettings
+    from dermask.inference.model_file import read_model_file
+
+    path = Path(_weights_source(weights))
+    if not path.is_file() or path.suffix.lower() not in {".onnx", ".safetensors"}:
+        return None
+    try:
+        found = read_model_file(path)
+    except WeightsError:  # a trunk, or no weights at all, which is said when they are loaded
+        return None
+    return RunSettings(model=found.settings)
 
 
 def _find_run(run_dir: Path, asked: Mapping[str, object]) -> tuple[Sources, RunSettings]:

@@ -13,6 +13,7 @@ from dermask.inference.overlay import TRUTH_COLOUR, draw_rings
 from dermask.records import BoolArray, ByteArray, ImageSize
 
 _BACKGROUND = (24, 26, 30)
+_GREY = (84, 88, 96)
 _TEXT = (225, 228, 232)
 _GAP = 8
 _CAPTION_HEIGHT = 20
@@ -46,6 +47,15 @@ def outlined_tile(image: ByteArray, lesions: BoolArray, caption: str, *, side: i
     rings = [ring * scale for mask in lesions for ring in masks.bitmask_to_polygons(mask).parts]
     draw_rings(small, rings, TRUTH_COLOUR, max(1.2, side / 180))
     return Tile(small, caption)
+
+
+def unreadable_tile(caption: str, *, side: int) -> Tile:
+    """A grey square in place of a photograph that cannot be read; the caption says why."""
+    image = Image.new("RGB", (side, side), _GREY)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(max(10, min(16, side // 14)))
+    pen.text((side / 2, side / 2), _fit("cannot be read", pen, font, side), font=font, fill=_TEXT, anchor="mm")
+    return Tile(np.array(image), caption)
 
 
 def contact_sheet(tiles: Iterable[Tile], *, columns: int, side: int) -> ByteArray:

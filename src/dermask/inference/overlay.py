@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dermask import masks
+from dermask import contours, masks
 from dermask.records import BoolArray, ByteArray, Detections, FloatArray, ImageSize
 
 Colour = tuple[int, int, int]
@@ -31,6 +31,9 @@ TEXT_COLOUR: Colour = (255, 255, 255)
 MASK_THRESH = 0.5
 # Sub-steps per mask cell: the border of a bilinearly sampled mask is curved within a cell.
 _CONTOUR_STEPS = 4
+# Pixels. Pillow draws every corner of a wide line as a disc of its own: with all points of a contour that took twice as
+# long as everything else about an overlay.
+_DRAWING_TOLERANCE = 0.1
 # Side of the map on which places for labels are compared, pixels.
 _LAYOUT_SIDE = 192
 
@@ -142,7 +145,7 @@ def draw_rings(
         width: Of the bright line, pixels.
         dash: Length of dashes and of the gaps between them, pixels; None draws the line whole.
     """
-    lines = [np.concatenate([ring, ring[:2]]) for ring in rings if len(ring) > 1]  # closed, with a clean last corner
+    lines = [_line_of(ring) for ring in rings if len(ring) > 1]
     if dash is not None:
         lines = [piece for line in lines for piece in _cut_into_dashes(line, dash)]
     if not lines:
@@ -158,6 +161,13 @@ def draw_rings(
     shifted = [line - (left, top) for line in lines]
     _blend(window, _coverage(shifted, window.shape[:2], 1.9 * width), CASING_COLOUR, 0.75)
     _blend(window, _coverage(shifted, window.shape[:2], width), colour, 1.0)
+
+
+def _line_of(ring: Points) -> Points:
+    """A ring as a line that is closed, with a clean last corner, without points that nobody would see gone."""
+    is_closed = len(ring) > 2 and bool((ring[0] == ring[-1]).all())
+    kept = contours.simplify_ring(ring[:-1] if is_closed else ring, _DRAWING_TOLERANCE)
+    return np.concatenate([kept, kept[:2]])
 
 
 def _cut_into_dashes(line: Points, dash: float) -> list[Points]:

@@ -1,19 +1,22 @@
 """Outline folders of photographs: find them, run the detector, write results, go on where an earlier run stopped.
 
-The record (`predictions.jsonl`) gets a photograph's line once its pictures are written, so a run killed at any moment
-loses at most the photographs of one batch, and results of another model are never mixed in or overwritten unasked.
+Several threads each take a batch, from decoding to compressed pictures, so that one decodes while another computes; the
+caller's thread alone writes the record (`predictions.jsonl`), in the order of the photographs. It gets a photograph's
+line once its pictures are written, so a run killed at any moment loses at most the few batches that were in hand, and
+results of another model are never mixed in or overwritten unasked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Semaphore
 from typing import Literal
 
 import dermask
 from dermask.errors import InputError, SettingError
-from dermask.inference.detector import Detector
+from dermask.inference.detector import Detector, OverlappingDetector, Prepared
 from dermask.inference.outputs import (
     KINDS,
     Kind,
@@ -24,8 +27,10 @@ from dermask.inference.outputs import (
     write_overlay,
 )
 from dermask.inference.photographs import Photo
+from dermask.inference.preparing import prepare
 from dermask.inference.record import COCO_FILE, CSV_FILE, PhotoRecord, Record, mask_path, overlay_path
 from dermask.records import Detections
+from dermask.threads import map_ahead, num_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +106,22 @@ def predict_photographs(
             write under names it needs.
     """
     options = options or PredictOptions()
-    pictures = tuple(kind for kind in options.save if kind in ("overlay", "mask"))
     total, done, lesions = len(photographs), 0, 0
     failures: list[str] = []
     with Record(output, _header(detector, model_id, options), overwrite=overwrite) as record:
-        remaining = [photo for photo in photographs if not record.has(photo, pictures)]
+        outliner = _Outliner(detector, output, options)
+        remaining = [photo for photo in photographs if not record.has(photo, outliner.pictures)]
         skipped = through = total - len(remaining)
-        for start in range(0, len(remaining), options.batch_size):
-            batch = remaining[start : start + options.batch_size]
-            for photo, found in zip(batch, _predict_each(detector, batch), strict=True):
-                try:
-                    if isinstance(found, InputError):
-                        raise found
-                    record.add(_save(photo, found, record.id_for(photo), output, options, pictures))
-                    done += 1
-                    lesions += len(found.above(options.score_thresh))
-                except InputError as error:
-                    failures.append(str(error))
-                through += 1
-                if on_photo is not None:
-                    on_photo(through, total)
+        for outcome in outliner.run(remaining, record):
+            if isinstance(outcome, InputError):
+                failures.append(str(outcome))
+            else:
+                record.add(outcome)
+                done += 1
+                lesions += sum(lesion.score >= options.score_thresh for lesion in outcome.lesions)
+            through += 1
+            if on_photo is not None:
+                on_photo(through, total)
     if "coco" in options.save:
         write_coco_results(output / COCO_FILE, record.read())
     if "csv" in options.save:
@@ -128,33 +129,96 @@ def predict_photographs(
     return PredictSummary(done, skipped, lesions, tuple(failures))
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A batch of photographs and what each is called in the folder of results."""
+
+    photos: Sequence[Photo]
+    image_ids: Sequence[str]
+
+
+class _Outliner:
+    """Takes batches of photographs from file to written pictures, several batches at once.
+
+    Args:
+        detector: As `predict_photographs` takes it. One that is only a `Detector` is asked by one thread at a time.
+        output: The folder of results.
+        options: What to write.
+    """
+
+    def __init__(self, detector: Detector, output: Path, options: PredictOptions) -> None:
+        self.detector = detector
+        self.output = output
+        self.options = options
+        self.pictures: tuple[Kind, ...] = tuple(kind for kind in options.save if kind in ("overlay", "mask"))
+        self._overlaps = isinstance(detector, OverlappingDetector)
+        self._num_at_once = detector.num_at_once if isinstance(detector, OverlappingDetector) else 1
+        self._turn = Semaphore(self._num_at_once)
+
+    def run(self, photographs: Sequence[Photo], record: Record) -> Iterator[PhotoRecord | InputError]:
+        """What became of each photograph, in order; its pictures are there by then."""
+        threads = max(self._num_at_once, num_cores() + 1)
+        for outcomes in map_ahead(self._outline, self._tasks(photographs, record), threads=threads, ahead=threads):
+            yield from outcomes
+
+    def _tasks(self, photographs: Sequence[Photo], record: Record) -> Iterator[_Task]:
+        for start in range(0, len(photographs), self.options.batch_size):
+            batch = photographs[start : start + self.options.batch_size]
+            yield _Task(batch, [record.reserve_id(photo) for photo in batch])
+
+    def _outline(self, task: _Task) -> list[PhotoRecord | InputError]:
+        found = self._find(task.photos)
+        return [
+            detections if isinstance(detections, InputError) else self._save(photo, detections, image_id)
+            for photo, detections, image_id in zip(task.photos, found, task.image_ids, strict=True)
+        ]
+
+    def _find(self, photos: Sequence[Photo]) -> Sequence[Detections | InputError]:
+        """Detections of each photograph, or why there are none; one bad photograph does not spoil its batch."""
+        if not self._overlaps:
+            with self._turn:
+                return _predict_each(self.detector, photos)
+        prepared = [self._prepare(photo) for photo in photos]
+        readable = [one for one in prepared if isinstance(one, Prepared)]
+        with self._turn:
+            found = iter(self.detector.predict(readable))  # type: ignore[arg-type]
+        return [one if isinstance(one, InputError) else next(found) for one in prepared]
+
+    def _prepare(self, photo: Photo) -> Prepared | InputError:
+        assert isinstance(self.detector, OverlappingDetector)
+        try:
+            return prepare(photo.source, self.detector.image_settings)
+        except InputError as error:
+            return error
+
+    def _save(self, photo: Photo, detections: Detections, image_id: str) -> PhotoRecord | InputError:
+        options = self.options
+        try:
+            if "overlay" in self.pictures:
+                write_overlay(
+                    overlay_path(self.output, image_id),
+                    photo.source,
+                    detections,
+                    score_thresh=options.score_thresh,
+                    max_side=options.overlay_side,
+                )
+            if "mask" in self.pictures:
+                path = mask_path(self.output, image_id)
+                write_mask(path, detections, rule=options.rule, score_thresh=options.score_thresh)
+            stamp = photo.stamp()
+        except InputError as error:
+            return error
+        lesions = describe_lesions(detections)
+        return PhotoRecord(image_id, photo.file, stamp, detections.size, self.pictures, lesions)
+
+
 def _predict_each(detector: Detector, batch: Sequence[Photo]) -> Sequence[Detections | InputError]:
-    """Detections of each photograph, or why there are none; one bad photograph does not spoil its batch."""
     try:
         return detector.predict([photo.source for photo in batch])
     except InputError as error:
         if len(batch) == 1:
             return [error]
     return [_predict_each(detector, [photo])[0] for photo in batch]
-
-
-def _save(
-    photo: Photo,
-    detections: Detections,
-    image_id: str,
-    output: Path,
-    options: PredictOptions,
-    pictures: tuple[Kind, ...],
-) -> PhotoRecord:
-    if "overlay" in pictures:
-        path = overlay_path(output, image_id)
-        write_overlay(path, photo.source, detections, score_thresh=options.score_thresh, max_side=options.overlay_side)
-    if "mask" in pictures:
-        path = mask_path(output, image_id)
-        write_mask(path, detections, rule=options.rule, score_thresh=options.score_thresh)
-    return PhotoRecord(
-        image_id, photo.file, photo.stamp(), detections.size, tuple(pictures), describe_lesions(detections)
-    )
 
 
 def _header(detector: Detector, model_id: str, options: PredictOptions) -> dict[str, object]:

@@ -145,8 +145,12 @@ class Record:
         except ImageError:
             return False
 
-    def id_for(self, photo: Photo) -> str:
-        """The file's stem, with its folder or a number where another photograph has that id already."""
+    def reserve_id(self, photo: Photo) -> str:
+        """The file's stem, with its folder or a number where another photograph has that id already.
+
+        It is taken from then on, whether or not the photograph is added: what the others are called must not depend
+        on which of them was through first.
+        """
         if photo.file in self._known:
             return self._known[photo.file].image_id
         parent = Path(photo.file).parent.name
@@ -155,6 +159,7 @@ class Record:
         while candidates[0].casefold() in self._ids:
             candidates = candidates[1:] or [f"{photo.stem}_{number}"]
             number += 1
+        self._ids.add(candidates[0].casefold())
         return candidates[0]
 
     def add(self, record: PhotoRecord) -> None:

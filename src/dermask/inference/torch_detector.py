@@ -1,14 +1,9 @@
-"""A `Detector` on torch: decode, resize, run the network, map the result back to the photograph.
-
-A photograph is resized here, by pillow, to the size the network would give it, because decoding at a reduced size and
-filtering on the CPU costs a fraction of handing over all pixels. Masks live in the frame of their box, so mapping back
-touches the boxes alone.
-"""
+"""A `Detector` on torch, for checkpoints and for GPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
 from typing import Literal
@@ -18,41 +13,29 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from dermask import boxes as box_ops
 from dermask import config
-from dermask import images as image_files
-from dermask.errors import InputError, SettingError, WeightsError
-from dermask.inference.detector import Device, Photograph, checkpoint_settings, read_checkpoint_header
-from dermask.models.batching import network_size, padded_size
+from dermask.errors import SettingError, WeightsError
+from dermask.inference.detector import Device, Photograph, Prepared, checkpoint_settings, read_checkpoint_header
+from dermask.inference.preparing import batches, prepare
 from dermask.models.build import build_model
+from dermask.models.folding import prepare_to_predict
 from dermask.models.mask_rcnn import MaskRCNN, TensorDetections
 from dermask.models.weights import own_weights
-from dermask.records import ByteArray, Detections, ImageSize
+from dermask.records import ByteArray, Detections
 
 CPU_BATCH = 4
 GPU_BATCH = 16
-
-# A JPEG is decoded at the smallest of its own scales that still has this many times the wanted pixels per side;
-# with 2 the resizing filter, not the JPEG's, decides what the network sees.
-DECODE_MARGIN = 2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
-    """One photograph ready for the network."""
-
-    image: ByteArray  # (h, w, 3) at the network's size
-    original_size: ImageSize
-    image_id: str
 
 
 class TorchDetector:
     """A Mask R-CNN and the device it runs on.
 
     Args:
-        model: The network, weights loaded; it is moved to `device` and put in evaluation mode.
+        model: The network, weights loaded; it is moved to `device` and put in evaluation mode. What predicts is a copy
+            with batch norm folded away, made at the first photograph: later changes of the weights are not seen.
         device: Where to compute; `auto` takes a GPU if there is one.
-        precision: `bf16` computes convolutions in bfloat16.
+        precision: `bf16` computes convolutions and linear layers in bfloat16: faster on a GPU, and on a CPU with AMX or
+            AVX512-BF16.
         score_thresh: Leave out detections below this score, in [0, 1]; None keeps what the network returns.
         batch_size: Photographs computed at once; None lets the device decide.
         name: What messages call the model.
@@ -84,14 +67,19 @@ class TorchDetector:
         precision: Literal["fp32", "bf16"] = "fp32",
         score_thresh: float | None = None,
         batch_size: int | None = None,
+        threads: int | None = None,
     ) -> TorchDetector:
         """Build the network a checkpoint describes and load its weights, the moving average where there is one.
+
+        With `threads`, torch computes with that many CPU threads from here on, everywhere in this program.
 
         Raises:
             WeightsError: Not a checkpoint of dermask, truncated, or its tensors do not fit its settings.
             SettingError: `device` is not there, or `score_thresh` is outside [0, 1].
         """
         path = Path(path)
+        if threads is not None:
+            torch.set_num_threads(threads)
         metadata = read_checkpoint_header(path)
         settings = checkpoint_settings(metadata, item=str(path))
         if score_thresh is not None:
@@ -105,45 +93,35 @@ class TorchDetector:
         """Name of label i at index i - 1."""
         return self.model.settings.class_names
 
-    def predict(self, images: Sequence[Photograph]) -> list[Detections]:
-        """Find the lesions of each photograph; see `Detector.predict`.
+    @property
+    def image_settings(self) -> config.ImageSettings:
+        """The network's scale."""
+        return self.model.settings.image
+
+    @property
+    def num_at_once(self) -> int:
+        """How many calls of `predict` at once are the fastest: torch shares one among all cores."""
+        return 1
+
+    def predict(self, images: Sequence[Photograph | Prepared]) -> list[Detections]:
+        """Find the lesions of each photograph; see `Detector.predict` and `OverlappingDetector`.
 
         A photograph given as a file is decoded at a reduced size where its format allows, so its scores may differ
         in the third decimal from those of its full pixels given as an array.
         """
-        prepared = [self._prepare(photograph) for photograph in images]
+        settings = self.model.settings.image
+        prepared = [prepare(photograph, settings) for photograph in images]
         results: list[Detections | None] = [None] * len(prepared)
-        for indices in self._batches(prepared):
+        for indices in batches(prepared, settings, self.batch_size):
             batch = [prepared[index] for index in indices]
             for index, item, found in zip(indices, batch, self._run([item.image for item in batch]), strict=True):
                 results[index] = self._to_photograph(found, item)
         return [result for result in results if result is not None]
 
-    def _prepare(self, photograph: Photograph) -> _Prepared:
-        settings = self.model.settings.image
-        if isinstance(photograph, np.ndarray):
-            _check_pixels(photograph)
-            original_size = ImageSize(*photograph.shape[:2])
-            wanted = ImageSize(*network_size(original_size, settings))
-            return _Prepared(image_files.resize(photograph, wanted), original_size, "")
-        source = Path(photograph) if isinstance(photograph, str) else photograph
-        original_size = image_files.image_size(source)
-        wanted = ImageSize(*network_size(original_size, settings))
-        pixels = image_files.read_image(source, target_side=DECODE_MARGIN * min(wanted))
-        return _Prepared(
-            image_files.resize(pixels, wanted), original_size, source.stem if isinstance(source, Path) else ""
-        )
-
-    def _batches(self, prepared: Sequence[_Prepared]) -> Iterator[list[int]]:
-        """Indices of photographs computed together: only those that are padded to one size, so that padding, and with
-        it the result, is the same as for each photograph alone."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, item in enumerate(prepared):
-            height, width = item.image.shape[:2]
-            groups.setdefault(padded_size((height, width), self.model.settings.image), []).append(index)
-        for group in groups.values():
-            for start in range(0, len(group), self.batch_size):
-                yield group[start : start + self.batch_size]
+    @cached_property
+    def _ready(self) -> MaskRCNN:
+        # Made when it is first needed: who only wants the network, as an exporter does, never pays for it.
+        return prepare_to_predict(self.model, precision=torch.bfloat16 if self.precision == "bf16" else torch.float32)
 
     def _run(self, batch: Sequence[ByteArray]) -> list[TensorDetections]:
         tensors = [
@@ -151,18 +129,15 @@ class TorchDetector:
             for image in batch
         ]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.model.predict(tensors)
+            return self._ready.predict(tensors)
 
-    def _to_photograph(self, found: TensorDetections, item: _Prepared) -> Detections:
-        size = item.original_size
-        height, width = item.image.shape[:2]
-        ratio = np.array([size.width / width, size.height / height] * 2, np.float32)
+    def _to_photograph(self, found: TensorDetections, item: Prepared) -> Detections:
         detections = Detections(
-            boxes=box_ops.clip(_array(found.boxes) * ratio, size),
+            boxes=item.to_photograph(_array(found.boxes)),
             scores=_array(found.scores),
             labels=found.labels.cpu().numpy().astype(np.int64),
             mask_probs=_array(found.mask_probs),
-            size=size,
+            size=item.original_size,
             class_names=self.class_names,
             image_id=item.image_id,
         )
@@ -199,15 +174,6 @@ def _load_state(model: MaskRCNN, path: Path) -> None:
         lines = str(error).splitlines()
         problem = shorten(lines[1 if len(lines) > 1 else 0], 160, placeholder=" ...")
         raise WeightsError(str(path), f"its tensors do not fit its settings: {problem}", "train again") from None
-
-
-def _check_pixels(photograph: ByteArray) -> None:
-    if photograph.dtype != np.uint8 or photograph.ndim != 3 or photograph.shape[2] != 3 or 0 in photograph.shape:
-        raise InputError(
-            "photograph",
-            f"is an array of shape {photograph.shape} and type {photograph.dtype}",
-            "give (height, width, 3) uint8 RGB",
-        )
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -5,7 +5,6 @@ Shapes: B images; the batch is (B, 3, H, W) with H and W multiples of the pyrami
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dermask.config import ImageSettings
+from dermask.scaling import network_size, padded_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +79,6 @@ class TargetBatch(NamedTuple):
     valid: Tensor
     masks: Tensor
     mask_idxs: Tensor
-
-
-def network_size(size: tuple[int, int], settings: ImageSettings) -> tuple[int, int]:
-    """Height and width at which the network sees an image of `size`, before padding; at least 1 pixel each."""
-    scale = min(settings.min_size / min(size), settings.max_size / max(size))
-    return max(1, math.floor(size[0] * scale)), max(1, math.floor(size[1] * scale))
-
-
-def padded_size(size: tuple[int, int], settings: ImageSettings) -> tuple[int, int]:
-    """Height and width of the batch that an image of network size `size` needs."""
-    multiple = settings.pad_multiple
-    return math.ceil(size[0] / multiple) * multiple, math.ceil(size[1] / multiple) * multiple
 
 
 def make_batch(images: Sequence[Tensor], settings: ImageSettings, *, channels_last: bool = False) -> ImageBatch:

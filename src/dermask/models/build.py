@@ -48,6 +48,7 @@ def _compose(settings: ModelSettings) -> MaskRCNN:
             channels,
             norm_layer=nn.BatchNorm2d if settings.backbone.fpn_norm else None,
             finest_output_conv=settings.backbone.finest_output_conv,
+            context_blocks=settings.backbone.context_blocks,
         ),
         rpn=RegionProposalNetwork(channels, settings.rpn),
         box_head=BoxHead(channels, num_classes, settings.box_head),

@@ -60,8 +60,8 @@ class MaskHead(nn.Module):
     def __init__(self, channels: int, num_classes: int, settings: MaskHeadSettings) -> None:
         super().__init__()
         convs: list[nn.Module] = []
-        for width in settings.conv_channels:
-            convs += _conv(channels, width, norm=settings.norm)
+        for number, width in enumerate(settings.conv_channels):
+            convs += _conv(channels, width, norm=settings.norm, dilation=2**number if settings.dilated else 1)
             channels = width
         self.convs = nn.Sequential(*convs)
         self.upsample = nn.Sequential()
@@ -93,8 +93,8 @@ class MaskHead(nn.Module):
         return logits.gather(1, labels[:, None, None, None].expand(-1, 1, size, size)).squeeze(1)
 
 
-def _conv(in_channels: int, out_channels: int, *, norm: bool) -> list[nn.Module]:
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=not norm)
+def _conv(in_channels: int, out_channels: int, *, norm: bool, dilation: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=not norm)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

@@ -25,8 +25,6 @@ from dermask.models.batching import (
     TargetBatch,
     make_batch,
     make_target_batch,
-    network_size,
-    padded_size,
 )
 from dermask.models.deltas import clip_boxes, decode_boxes, encode_boxes, large_enough, pairwise_iou, take_rows
 from dermask.models.fpn import FeaturePyramid
@@ -36,6 +34,7 @@ from dermask.models.matching import Samples, draw_samples, hash_uniform, match
 from dermask.models.nms import best_survivors, contained, suppress
 from dermask.models.pooling import pool_regions
 from dermask.models.rpn import Proposals, RegionProposalNetwork
+from dermask.scaling import network_size, padded_size
 
 LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
 # Detections thinner than this, in pixels of the network's input, are dropped (torchvision).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, nms
+from torchvision.ops import batched_nms
 
 
 def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, *, iou_thresh: float) -> Tensor:
@@ -23,24 +23,36 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, *, io
     Returns:
         (B, N) bool.
     """
-    return torch.stack(
-        [_suppress_one(*image, iou_thresh) for image in zip(boxes, scores, groups, valid, strict=True)],
-    )
+    if torch.compiler.is_compiling():
+        kept: Tensor = suppress_operator(boxes, scores, groups, valid, iou_thresh)
+        return kept
+    return _suppress_each(boxes, scores, groups, valid, iou_thresh)
+
+
+def _suppress_each(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_thresh: float) -> Tensor:
+    images = zip(boxes, scores, groups, valid, strict=True)
+    return torch.stack([_suppress_one(*image, iou_thresh) for image in images])
 
 
 def _suppress_one(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_thresh: float) -> Tensor:
-    if torch.compiler.is_compiling():
-        # batched_nms chooses between two ways by the number of boxes, which one graph cannot; this is the first, but
-        # in float64, because shifting groups away from each other costs float32 the digits that decide close cases.
-        # Nor may a graph pick out the valid boxes: it would hold for at least two of them only. The others shrink to
-        # a point, which overlaps nothing.
-        span = boxes.amax().double() + 1
-        shifted = boxes.double() * valid[:, None] + (groups.double() * span)[:, None]
-        kept = nms(shifted, scores.double(), iou_thresh)
-        return torch.zeros_like(valid).index_fill(0, kept, True) & valid
     candidates = valid.nonzero().squeeze(1)
     kept = batched_nms(boxes[candidates], scores[candidates], groups[candidates], iou_thresh)
     return torch.zeros_like(valid).index_fill(0, candidates[kept], True)
+
+
+# How many boxes survive depends on the data, the mask that says which does not: as one operator, suppression has a
+# static shape for any batch, and an exporter can put its own in its place.
+suppress_operator = torch.library.custom_op(
+    "dermask::suppress",
+    _suppress_each,
+    mutates_args=(),
+    schema="(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou_thresh) -> Tensor",
+)
+
+
+@suppress_operator.register_fake
+def _(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_thresh: float) -> Tensor:
+    return torch.empty_like(valid)
 
 
 def best_survivors(scores: Tensor, survives: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -53,18 +53,28 @@ def pool_regions(
         He et al. 2017, arXiv:1703.06870, section 3; the level rule from Lin et al. 2017, equation 1.
     """
     strides = [2 ** round(math.log2(padded_size[0] / level.shape[-2])) for level in levels]
-    pool = pool_from_sheet if aligned else pool_per_level
-    return pool(levels, boxes, image_idxs, strides=strides, pool_size=pool_size)
+    # A graph cannot hold as many shapes as there are ways to share boxes among levels.
+    if aligned or torch.compiler.is_exporting():
+        return pool_from_sheet(levels, boxes, image_idxs, strides=strides, pool_size=pool_size, aligned=aligned)
+    return pool_per_level(levels, boxes, image_idxs, strides=strides, pool_size=pool_size)
 
 
 def pool_from_sheet(
-    levels: Sequence[Tensor], boxes: Tensor, image_idxs: Tensor, *, strides: Sequence[int], pool_size: int
+    levels: Sequence[Tensor],
+    boxes: Tensor,
+    image_idxs: Tensor,
+    *,
+    strides: Sequence[int],
+    pool_size: int,
+    aligned: bool = True,
 ) -> Tensor:
-    """As `pool_regions` with `aligned`, in one call whose shapes do not depend on the boxes."""
+    """As `pool_regions`, in one call whose shapes do not depend on the boxes."""
     sheet, corners = _lay_out(levels)
     chosen = _level_of(boxes, strides)
     scales = boxes.new_tensor([1.0 / stride for stride in strides])[chosen]
-    shifts = boxes.new_tensor(corners)[chosen].repeat(1, 2) - 0.5
+    # Not new_tensor(corners): an exporter would take the corners of the size it happens to see for constants.
+    origins = torch.stack([boxes.new_full((), place) for corner in corners for place in corner]).view(-1, 2)
+    shifts = origins[chosen].repeat(1, 2) - (0.5 if aligned else 0.0)
     placed = boxes * scales[:, None] + shifts
     pooled: Tensor = roi_align(
         sheet, _rois(placed, image_idxs), pool_size, spatial_scale=1.0, sampling_ratio=SAMPLING_RATIO, aligned=False
@@ -99,7 +109,7 @@ def _level_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
     return (level.clamp(finest, finest + len(strides) - 1) - finest).to(torch.int64)
 
 
-def _lay_out(levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[float, float]]]:
+def _lay_out(levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
     """Put the levels on one sheet: the finest at the left, the others below one another at its right.
 
     Returns:
@@ -107,18 +117,21 @@ def _lay_out(levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[float, float]
     """
     framed = [F.pad(level, (_BEFORE, _AFTER) * 2, mode="replicate") for level in levels]
     finest, rest = framed[0], framed[1:]
-    height = max(finest.shape[-2], sum(level.shape[-2] for level in rest))
-    width = finest.shape[-1] + max((level.shape[-1] for level in rest), default=0)
-    sheet = finest.new_zeros((*finest.shape[:2], height, width))
-    if finest.is_contiguous(memory_format=torch.channels_last):
-        sheet = sheet.contiguous(memory_format=torch.channels_last)
-    corners = []
-    x, y = 0, 0
-    for level in framed:
-        sheet[:, :, y : y + level.shape[-2], x : x + level.shape[-1]] = level
-        corners.append((float(x + _BEFORE), float(y + _BEFORE)))
-        if x == 0:
-            x = level.shape[-1]
-        else:
-            y += level.shape[-2]
+    beside = finest.shape[-1]
+    corners = [(_BEFORE, _BEFORE)]
+    if not rest:
+        return finest, corners
+    top = 0
+    for level in rest:
+        corners.append((beside + _BEFORE, top + _BEFORE))
+        top += level.shape[-2]
+    # Joined, not copied into a sheet of zeros: what exporters make of the latter walks over all of it for each level.
+    column = torch.cat([_extend(level, level.shape[-2], rest[0].shape[-1]) for level in rest], dim=2)
+    height = max(finest.shape[-2], top)
+    sheet = torch.cat([_extend(finest, height, beside), _extend(column, height, column.shape[-1])], dim=3)
     return sheet, corners
+
+
+def _extend(level: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, height, width) with zeros at the right and at the bottom."""
+    return F.pad(level, (0, width - level.shape[-1], 0, height - level.shape[-2]))

@@ -164,5 +164,6 @@ class RegionProposalNetwork(nn.Module):
 
 def _anchors_last(maps: Tensor, values: int) -> Tensor:
     """(B, A * values, H, W) as (B, H * W * A, values): rows, columns, shapes."""
-    batch, _, rows, columns = maps.shape
-    return maps.view(batch, -1, values, rows, columns).permute(0, 3, 4, 1, 2).reshape(batch, -1, values)
+    # Sizes stay unnamed but for the values', so that an exported graph holds for any grid.
+    cells = maps.flatten(2)  # (B, A * values, H * W)
+    return cells.view(cells.shape[0], -1, values, cells.shape[2]).permute(0, 3, 1, 2).flatten(1, 2)

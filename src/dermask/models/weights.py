@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dermask.errors import WeightsError
+from dermask.errors import MissingExtraError, WeightsError
 from dermask.models.backbones import FrozenBatchNorm2d
 from dermask.models.mask_rcnn import MaskRCNN
 
@@ -60,7 +60,7 @@ def load_weights(model: MaskRCNN, source: str | Path) -> LoadReport:
         model: Changed in place.
         source: `imagenet` (the trunk), `coco_v1`, `coco_v2` (torchvision's Mask R-CNNs), which torchvision's own
             download fetches once; or a path to a `.safetensors`, `.pth` or `.pt` file of a trunk, of a torchvision
-            Mask R-CNN or of dermask.
+            Mask R-CNN or of dermask, or an exported `.onnx` file of dermask.
 
     Raises:
         WeightsError: Unknown name, no such file, no network, not a weights file, or one of another architecture.
@@ -80,17 +80,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, on the CPU.
 
     Raises:
-        WeightsError: Missing, or neither safetensors nor a plain state dict.
+        WeightsError: Missing, or neither safetensors nor ONNX nor a plain state dict.
+        MissingExtraError: An `.onnx` file, and onnx is not installed.
     """
     if not path.is_file():
         known = ", ".join(PUBLISHED)
         raise WeightsError(str(path), "no such weights file", f"give a path, or one of {known}")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
+        if path.suffix.lower() == ".onnx":
+            return _read_onnx(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about foreign pickles, which are refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except MissingExtraError:
+        raise
     except UnpicklingError:  # torch's own text advises to unpickle it after all
         problem = "cannot be read safely as weights: it is damaged, or holds more than tensors"
         raise WeightsError(str(path), problem, "save model.state_dict() alone") from None
@@ -99,6 +104,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(str(path), "holds something else than a plain state dict", "save model.state_dict() alone")
     return state
+
+
+def _read_onnx(path: Path) -> dict[str, Tensor]:
+    """The tensors of an exported model, under the names that the exporter kept; see `dermask.export.onnx_graph`."""
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"weights {path}", "train") from None
+    stored = onnx.load_model_from_string(path.read_bytes()).graph.initializer
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in stored):
+        raise ValueError("its tensors are in other files")
+    tensors = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()) for tensor in stored}
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
