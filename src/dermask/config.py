@@ -62,6 +62,8 @@ class BackboneSettings(Settings):
     """Batch norm instead of a bias after each pyramid convolution (torchvision's v2)."""
     finest_output_conv: bool = False
     """Whether P2 gets an output convolution like the others; without it P2 serves only masks, at less cost."""
+    context_blocks: Annotated[int, Field(ge=0, le=8, strict=True)] = 2
+    """Blocks on the coarsest level that let every place see the whole photograph before its levels are merged."""
 
 
 class RpnSettings(Settings):
@@ -141,6 +143,8 @@ class MaskHeadSettings(Settings):
     """Widths of the 3x3 convolutions before upsampling."""
     norm: bool = False
     """Batch norm after each of them (torchvision's v2)."""
+    dilated: bool = True
+    """Each convolution spread twice as wide as the one before, so that four of them see the whole region."""
     finest_level: bool = True
     """Pool from the finest level, for sharp borders, whatever the size of the box; else from the level that fits."""
     train_rois: Count | None = 2
@@ -179,7 +183,9 @@ _TORCHVISION_V1 = ModelSettings(
     preset="torchvision_v1",
     roi_aligned=False,
     image=ImageSettings(min_size=800, max_size=1333),
-    backbone=BackboneSettings(name="resnet50", frozen_norm=True, fpn_channels=256, finest_output_conv=True),
+    backbone=BackboneSettings(
+        name="resnet50", frozen_norm=True, fpn_channels=256, finest_output_conv=True, context_blocks=0
+    ),
     rpn=RpnSettings(
         levels=(2, 3, 4, 5, 6),
         anchor_sizes=(32.0, 64.0, 128.0, 256.0, 512.0),
@@ -191,7 +197,12 @@ _TORCHVISION_V1 = ModelSettings(
     ),
     box_head=BoxHeadSettings(channels=1024, sampled_rois=512, max_detections=100, contained_thresh=1.0),
     mask_head=MaskHeadSettings(
-        pool_size=14, resolution=28, conv_channels=(256, 256, 256, 256), finest_level=False, train_rois=None
+        pool_size=14,
+        resolution=28,
+        conv_channels=(256, 256, 256, 256),
+        dilated=False,
+        finest_level=False,
+        train_rois=None,
     ),
 )
 
@@ -254,11 +265,17 @@ class AugmentSettings(Settings):
     """Probability of a drawn ruler."""
     mosaic: Fraction = 0.1
     """Probability that 2 to 4 photographs are joined into one with several lesions."""
+    paste: Fraction = 0.0
+    """Probability that 1 to 4 lesions of other photographs are put on free skin."""
+    bare_skin: Fraction = 0.0
+    """Probability that only a part of the photograph's skin is shown, without a lesion."""
 
     @model_validator(mode="after")
-    def _scale_range_is_ordered(self) -> Self:
+    def _settings_fit_each_other(self) -> Self:
         if self.scale_range[0] > self.scale_range[1]:
             raise ValueError(f"scale_range {list(self.scale_range)} must go from small to large")
+        if (total := self.mosaic + self.paste + self.bare_skin) > 1:
+            raise ValueError(f"mosaic, paste and bare_skin exclude each other and add up to {total:g}, more than 1")
         return self
 
 
@@ -273,6 +290,8 @@ NO_AUGMENTATION = AugmentSettings(
     hair=0,
     ruler=0,
     mosaic=0,
+    paste=0,
+    bare_skin=0,
 )
 
 

@@ -23,6 +23,7 @@ from dermask.cli.progress import TrainingProgress
 from dermask.data.formats import open_dataset
 from dermask.data.synthetic import write_synthetic
 from dermask.inference import detector as detector_module
+from dermask.inference.model_file import read_model_file
 from dermask.records import ImageSize
 
 TINY = {
@@ -85,6 +86,7 @@ def test_a_run_leaves_everything_about_it_in_its_folder(trained: Path, scenes: P
         "checkpoints/last.safetensors",
     }
     assert json.loads((trained / "data.json").read_text())["data"] == str(scenes)
+    assert json.loads((trained / "evaluation.json").read_text())["origin"]["role"] == "validation"
     assert "min_size = 64" in (trained / "config.toml").read_text()
 
 
@@ -99,6 +101,50 @@ def test_training_says_how_it_went(scenes: Path, capsys: pytest.CaptureFixture[s
         assert output.err.count(f" {name} ") >= 2
     assert "best epoch " in output.err
     assert "report: run/report.html" in output.err
+
+
+FEW_STEPS = ["--split", "3/2", "--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "1", "--augment", "none"]
+
+
+def test_training_goes_on_from_the_model_that_comes_along(
+    trained: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(detector_module, "PACKAGED_MODEL", trained / "checkpoints" / "best.safetensors")
+    assert run(["train", "--data", str(scenes), "--weights", "bundled", *FEW_STEPS, "-o", "tuned"]) == 0
+    assert "0 fresh" in capsys.readouterr().err
+    assert "fpn_channels = 16" in Path("tuned/config.toml").read_text()
+    assert json.loads(Path("tuned/data.json").read_text())["weights"] == "bundled"
+    assert run(["train", "-o", "tuned", "--resume"]) == 0
+    start = load_file(trained / "checkpoints" / "best.safetensors")
+    tuned = load_file(Path("tuned/checkpoints/best.safetensors"))
+    assert start.keys() == tuned.keys()
+    assert any(not torch.equal(start[name], tuned[name]) for name in start)
+
+
+def test_the_network_of_other_weights_is_built_unless_another_is_asked_for(
+    trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+):
+    weights = str(trained / "checkpoints" / "best.safetensors")
+    arguments = ["train", "--data", str(scenes), "--weights", weights, *FEW_STEPS]
+    assert run([*arguments, "--set", "model.box_head.max_detections=2", "-o", "tuned"]) == 0
+    text = Path("tuned/config.toml").read_text()
+    assert "fpn_channels = 16" in text
+    assert "max_detections = 2" in text
+    capsys.readouterr()
+    assert run([*arguments, "--preset", "small", "-o", "other"]) == 1
+    assert "is of another architecture: fpn.lateral.0.0.weight is (16, " in capsys.readouterr().err
+
+
+def test_the_packaged_file_is_a_start_for_other_classes(scenes: Path, capsys: pytest.CaptureFixture[str]):
+    labels = json.loads(scenes.read_text())
+    labels["categories"] += [{"id": 99, "name": "mole"}]
+    Path("two.json").write_text(json.dumps(labels))
+    arguments = ["train", "--data", "two.json", "--images", str(scenes.parent), "--weights", "bundled"]
+    assert run([*arguments, *FEW_STEPS, "-o", "tuned"]) == 0
+    assert "fresh: box_head.class_logits, box_head.deltas, mask_head.mask_logits" in capsys.readouterr().err
+    packaged = read_model_file(detector_module.PACKAGED_MODEL).settings
+    [tuned] = [read_model_file(path).settings for path in Path("tuned/checkpoints").glob("best.safetensors")]
+    assert tuned == packaged.model_copy(update={"class_names": ("lesion", "mole")})
 
 
 def test_a_resumed_run_needs_its_folder_alone(trained: Path, capsys: pytest.CaptureFixture[str]):
@@ -175,6 +221,8 @@ def test_the_trained_run_can_be_judged(trained: Path, scenes: Path, capsys: pyte
     assert "its best-scoring lesion (primary)" in text
     names = {path.name for path in Path("judged").iterdir()}
     assert names == {"evaluation.json", "per_photo.csv", "report.html"}
+    assert run(["evaluate", str(trained), "--data", str(scenes), "-o", str(trained)]) == 1
+    assert "holds a run's own evaluation on validation; choose another -o, as " in capsys.readouterr().err
 
 
 def test_predictions_judged_from_files_equal_the_model_judged_itself(
@@ -308,6 +356,7 @@ def test_the_demo_goes_all_the_way_and_never_over_an_earlier_one(
     folder = Path("runs/demo")
     assert (folder / "report.html").stat().st_size > 100_000
     assert len(list((folder / "outlined" / "overlays").iterdir())) == 2
+    assert json.loads((folder / "evaluation.json").read_text())["origin"]["role"] == "test"  # of unseen scenes
     before = (folder / "history.csv").read_bytes()
     assert run(["demo"]) == 0
     assert (folder / "history.csv").read_bytes() == before

@@ -11,16 +11,22 @@ import pytest
 
 from dermask import config
 from dermask.cli import main as main_module
-from dermask.cli.common import UsageMistake, parse_assignments, plural, run_settings
+from dermask.cli.common import UsageMistake, parse_assignments, run_settings
 from dermask.cli.main import run
 from dermask.cli.predict import parse_kinds
 from dermask.cli.train import Sources, open_sources, parse_split
 from dermask.data.synthetic import write_synthetic
 from dermask.errors import LabelError, SettingError
+from dermask.inference.detector import PACKAGED_MODEL
 from dermask.records import ImageSize
+from dermask.wording import plural
 
-COMMANDS = ["demo", "train", "evaluate", "predict", "info", "data show", "data synthesize"]
-HEAVY = {"torch", "torchvision", "numpy", "PIL", "rich", "plotly", "jinja2"}
+DATA_COMMANDS = ("download", "show", "stats", "convert", "check", "split", "synthesize")
+COMMANDS = [
+    *("demo", "train", "evaluate", "compare", "predict", "card", "export", "web-page", "info"),
+    *(f"data {name}" for name in DATA_COMMANDS),
+]
+HEAVY = {"torch", "torchvision", "onnxruntime", "openvino", "onnx", "numpy", "PIL", "rich", "plotly", "jinja2"}
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +95,9 @@ def test_the_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]):
         ("predict photo.jpg -o out --rule best", 2, "'--rule'"),
         ("predict photo.jpg -o out --score-thresh 2", 2, "'--score-thresh'"),
         ("predict photo.jpg -o out --batch-size 0", 2, "'--batch-size'"),
+        ("export run -o model.pt", 2, "-o model.pt: an exported model's name ends in .onnx"),
         ("evaluate run --data {labels} --score-thresh -1", 2, "'--score-thresh'"),
-        ("data show {labels} -o sheet.jpg", 2, "the sheet is a PNG, so its name must end in .png"),
+        ("data show {labels} -o sheet.jpg", 2, "so its name must end in .png or .html"),
         ("data synthesize -o more --count 0", 2, "'--count'"),
         # What was asked for cannot be done
         ("train --data nowhere.json -o run", 1, "nowhere.json: no such file"),
@@ -102,11 +109,33 @@ def test_the_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]):
         ("train --data {labels} -o run --split 4/40", 1, "asks for 44 photographs of 5"),
         ("predict {photo} -o out --model " + 300 * "n", 1, "File name too long"),
         ("train -o run --resume", 1, "run: is not a run that can be resumed; start it without --resume"),
-        ("evaluate run --data {labels}", 1, "run: no such model; give a run's folder or a .safetensors checkpoint"),
+        (
+            "evaluate run --data {labels}",
+            1,
+            "run: no such file or folder; give a run's folder or a folder of runs, a .safetensors checkpoint, an .onnx",
+        ),
+        ("evaluate {labels} --data {labels} --threshold-from no.json", 1, "no.json: cannot be read: No such file"),
+        ("evaluate {labels} --data {labels} --mm-per-pixel 0", 1, "mm_per_pixel 0: is not a length above 0"),
+        (
+            "evaluate {labels} --data {labels} --score-thresh 0.5 --threshold-from {labels}",
+            2,
+            "both choose a threshold",
+        ),
+        ("evaluate {labels} --data {labels} --metadata no.csv --no-metadata", 2, "contradict each other"),
+        ("evaluate {labels} --data {labels} --resamples 3", 2, "'--resamples'"),
         ("evaluate {labels} --data {labels} -o {photo}", 1, "no folder can be made here: a file has this name"),
+        ("compare {labels} nowhere --data {labels}", 1, "nowhere: no such file or folder; give a run's folder"),
+        ("compare {labels} --data {labels}", 2, "a comparison needs two models"),
         ("evaluate {labels} --data nowhere.json", 1, "nowhere.json: no such file"),
         ("evaluate results.json --data {labels}", 1, "results.json: no such file"),
         ("predict {photo} -o out --model run", 1, "run: no such model"),
+        ("export run -o model.onnx", 1, "run: no such model"),
+        ("export {packaged} -o model.onnx", 1, "is exported already; give a run's folder or a .safetensors checkpoint"),
+        ("web-page", 2, "Missing option '--output'"),
+        ("web-page -o site --model run", 1, "run: no such model"),
+        ("web-page -o {folder} --runtime run", 1, "is not empty; choose another -o, or pass --overwrite"),
+        ("web-page -o site --runtime run", 1, "run: no such folder; name an unpacked onnxruntime-web"),
+        ("web-page -o {photo} --runtime run", 1, "no folder can be made here: a file has this name"),
         ("predict {empty} -o out", 1, "holds no photograph; give files named"),
         ("data show {labels} -o {photo} --overwrite", 2, "must end in .png"),
         ("data show {labels} -o {sheet}", 1, "already exists; choose another -o"),
@@ -127,6 +156,7 @@ def test_a_mistake_gets_one_line_and_its_status(
         "sheet": sheet,
         "folder": scenes.parent,
         "empty": tmp_path / "empty",
+        "packaged": PACKAGED_MODEL,
     }
     names["empty"].mkdir()
     assert run([part.format(**names) for part in arguments.split()]) == status
@@ -159,7 +189,7 @@ class TestUnexpected:
         def raise_it(**_: object) -> None:
             raise error
 
-        monkeypatch.setattr(main_module, "app", raise_it)
+        monkeypatch.setattr(main_module, "_command", lambda: raise_it)
         return run([])
 
     def test_a_bug_of_ours_gets_one_line(self, monkeypatch, capsys):
@@ -197,6 +227,11 @@ def test_info_for_machines(capsys: pytest.CaptureFixture[str]):
     assert found["dermask"] == "0.1.0"
     assert set(found["presets"]) == set(config.MODEL_PRESETS)
     assert "cpu" in found["devices"]
+    assert found["packages"]["onnxruntime"][0].isdigit()
+    assert found["engines"][0] == "onnxruntime"
+    assert ("openvino" in found["engines"]) == (found["packages"]["openvino"] is not None)
+    assert found["engine_for_many"] in found["engines"]
+    assert found["packaged_model"].endswith("small.onnx")
 
 
 def test_printed_settings_are_the_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

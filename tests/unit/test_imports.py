@@ -14,10 +14,10 @@ import dermask
 
 ROOT = Path(dermask.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "records", "config", "files"), 0),
-    **dict.fromkeys(("boxes", "contours", "masks", "images"), 1),
+    **dict.fromkeys(("errors", "records", "config", "files", "threads", "wording"), 0),
+    **dict.fromkeys(("boxes", "contours", "masks", "images", "scaling"), 1),
     **dict.fromkeys(("data", "models"), 2),
-    **dict.fromkeys(("training", "evaluation", "inference", "report"), 3),
+    **dict.fromkeys(("training", "evaluation", "inference", "audit", "report", "export", "web_page"), 3),
     **dict.fromkeys(("cli", "__main__", ""), 4),  # "" is the package itself, which loads lazily
 }
 # Sideways or downwards, and still not allowed: importer, imported.
@@ -26,8 +26,17 @@ FORBIDDEN = {
     ("models", "data"),
     ("evaluation", "models"),
     ("report", "models"),
+    ("audit", "models"),
+    ("audit", "training"),
+    ("audit", "evaluation"),
+    ("audit", "report"),
     ("evaluation", "training"),
     ("inference", "training"),
+    ("export", "training"),
+    ("inference", "export"),
+    ("web_page", "models"),
+    ("web_page", "training"),
+    ("web_page", "report"),  # plotly; their look alone is shared, as a template
 }
 TORCH = {"torch", "torchvision"}
 
@@ -79,7 +88,7 @@ def part_of(name: str) -> str:
 
 
 def may_import_torch(name: str) -> bool:
-    return part_of(name) in ("models", "training") or name == "dermask.inference.torch_detector"
+    return part_of(name) in ("models", "training", "export") or name == "dermask.inference.torch_detector"
 
 
 def uses_torch(names: set[str]) -> bool:

@@ -8,16 +8,20 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dermask import images, masks
-from dermask.errors import ImageError, InputError, OutputExistsError, SettingError
+from dermask.config import ImageSettings
+from dermask.errors import ImageError, InputError, OutputExistsError, SettingError, WeightsError
+from dermask.inference.detector import Prepared
 from dermask.inference.outputs import describe_lesions
 from dermask.inference.photographs import collect_photographs
 from dermask.inference.predict import PredictOptions, PredictSummary, predict_photographs
@@ -284,6 +288,95 @@ def test_odd_names_cost_no_photograph(photos: Path, tmp_path: Path):
     for name in ("coco_results.json", "lesions.csv", "predictions.jsonl"):
         (output / name).read_text(encoding="utf-8")
     assert stems < {result["image_id"] for result in json.loads((output / "coco_results.json").read_text())}
+
+
+class SlowDetector(FixedDetector):
+    """Takes prepared photographs, each call at its own pace, and counts how many are in hand at once."""
+
+    image_settings = ImageSettings(min_size=32, max_size=32)
+
+    def __init__(self, num_at_once: int) -> None:
+        super().__init__()
+        self.num_at_once = num_at_once
+        self.now = self.most = 0
+        self.lock = Lock()
+
+    def predict(self, images: Sequence[object]) -> list[Detections]:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            pause = 0.002 * (len(self.seen) * 7 % 5)
+        time.sleep(pause)
+        found = [self._found(image) for image in images]
+        with self.lock:
+            self.now -= 1
+        return found
+
+    def _found(self, image: object) -> Detections:
+        assert isinstance(image, Prepared)
+        self.seen.append(image.image_id)
+        level = float(image.image.mean()) / 255  # so that every photograph has its own answer
+        return Detections(
+            boxes=image.to_photograph(np.array([[4, 4, 20, 30]], np.float32)),
+            scores=np.array([level], np.float32),
+            labels=np.array([1]),
+            mask_probs=np.full((1, 28, 28), 0.9, np.float32),
+            size=image.original_size,
+            class_names=self.class_names,
+        )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class TestSeveralBatchesAtOnce:
+    @pytest.fixture
+    def many(self, tmp_path: Path) -> Path:
+        for number in range(23):
+            path = write_photo(tmp_path / "many" / f"{number:02}.png", (30 + number % 3, 40))
+            Image.fromarray(np.full((30 + number % 3, 40, 3), 100 + 5 * number, np.uint8)).save(path)
+        (tmp_path / "many" / "07.png").write_bytes(b"no photograph")
+        return tmp_path / "many"
+
+    def test_results_are_the_same_to_the_byte(self, many: Path, tmp_path: Path):
+        summaries, folders = [], []
+        for number, (num_at_once, batch_size) in enumerate([(1, 1), (1, 4), (3, 2), (5, 8)]):
+            output = tmp_path / f"out{number}"
+            summaries.append(run(many, output, detector=SlowDetector(num_at_once), batch_size=batch_size))
+            folders.append(contents(output))
+        assert all(summary == summaries[0] for summary in summaries)
+        assert all(folder == folders[0] for folder in folders)
+        assert summaries[0].done == 22
+        [failure] = summaries[0].failures
+        assert "07.png" in failure
+
+    @pytest.mark.parametrize("num_at_once", [1, 2])
+    def test_a_detector_is_asked_no_more_often_than_it_says(self, num_at_once: int, many: Path, tmp_path: Path):
+        detector = SlowDetector(num_at_once)
+        run(many, tmp_path / "out", detector=detector, batch_size=1)
+        assert detector.most <= num_at_once
+
+    def test_an_error_leaves_a_record_that_goes_on(self, many: Path, tmp_path: Path):
+        class Failing(SlowDetector):
+            def _found(self, image: object) -> Detections:
+                if isinstance(image, Prepared) and image.image_id == "15":
+                    raise WeightsError("model", "fails on a photograph")
+                return super()._found(image)
+
+        whole, output = tmp_path / "whole", tmp_path / "out"
+        run(many, whole, detector=SlowDetector(2), batch_size=2)
+        with pytest.raises(WeightsError, match="fails on a photograph"):
+            run(many, output, detector=Failing(2), batch_size=2)
+        lines = (output / "predictions.jsonl").read_text().splitlines()
+        names = [json.loads(line)["image_id"] for line in lines[1:]]
+        assert names == sorted(names)
+        assert len(names) < 15
+        for name in names:
+            assert (output / "masks" / f"{name}_segmentation.png").is_file()
+        summary = run(many, output, detector=SlowDetector(2), batch_size=2)
+        assert summary.skipped == len(names)
+        assert contents(output) == contents(whole)
 
 
 def test_equal_names_in_different_folders_get_different_files(tmp_path: Path):

@@ -42,13 +42,23 @@ class TestPrecision:
     def test_a_setting_is_followed(self, setting, expected):
         assert choose_precision(setting, CPU) == expected
 
-    @pytest.mark.parametrize(("has_amx", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-    def test_auto_asks_the_processor(self, monkeypatch, has_amx, expected):
+    @pytest.mark.parametrize(
+        ("has_amx", "has_avx512_bf16", "expected"),
+        [
+            (True, False, torch.bfloat16),
+            (False, True, torch.bfloat16),
+            (True, True, torch.bfloat16),
+            (False, False, torch.float32),
+        ],
+    )
+    def test_auto_asks_the_processor(self, monkeypatch, has_amx, has_avx512_bf16, expected):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512_bf16, raising=False)
         assert choose_precision("auto", CPU) == expected
 
     def test_auto_is_float32_where_torch_does_not_say(self, monkeypatch):
         monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+        monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
         assert choose_precision("auto", CPU) == torch.float32
 
     def test_auto_is_float32_on_other_devices(self):

@@ -1,5 +1,3 @@
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -8,9 +6,9 @@ from dermask.config import MODEL_PRESETS, NO_AUGMENTATION, ImageSettings
 from dermask.data.dataset import Dataset
 from dermask.errors import InputError
 from dermask.masks import mask_boxes
-from dermask.models.batching import network_size, padded_size
 from dermask.records import Bitmask, Instance, Sample
-from dermask.training.loading import AHEAD, TrainLoader, canvas_size, class_balance, epoch_order, made_ahead, make_batch
+from dermask.scaling import network_size, padded_size
+from dermask.training.loading import TrainLoader, canvas_size, class_balance, epoch_order, make_batch
 from training_examples import discs, tiny_settings
 
 
@@ -193,29 +191,3 @@ def test_the_network_takes_the_canvas_as_it_is(image: ImageSettings):
     canvas = canvas_size(image)
     assert network_size(canvas, image) == canvas
     assert padded_size(canvas, image) == canvas
-
-
-class TestMadeAhead:
-    def test_nothing_gives_nothing(self):
-        assert list(made_ahead(str, [])) == []
-
-    def test_is_map(self):
-        assert list(made_ahead(str, range(20))) == [str(number) for number in range(20)]
-
-    def test_stays_a_few_in_front(self):
-        made = []
-        results = made_ahead(made.append, range(100))
-        next(results)
-        assert len(made) <= 1 + AHEAD
-
-    def test_an_error_arrives_in_its_turn(self):
-        results = made_ahead(lambda number: 1 // number, [1, 1, 0, 1])
-        assert [next(results), next(results)] == [1, 1]
-        with pytest.raises(ZeroDivisionError):
-            next(results)
-
-    def test_stopping_early_ends_the_thread(self):
-        results = made_ahead(str, range(100))
-        next(results)
-        results.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("dermask-loader")]

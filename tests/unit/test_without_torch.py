@@ -1,4 +1,4 @@
-"""The base install has no torch: everything that does not need it works, and what does says so in one line."""
+"""The base install has no torch and no OpenVINO: all that does not need them works; what does says so in one line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ import numpy as np
 import pytest
 
 from dermask.data.synthetic import write_synthetic
+from dermask.images import image_size, read_image
+from dermask.inference.detector import PACKAGED_MODEL
 from dermask.records import ImageSize
 
-# Python imports `sitecustomize` first of all; this one makes the training extra look as if it were not installed.
-BLOCKER = """
+# What the extras bring.
+EXTRA = {"torch", "torchvision", "safetensors", "tensorboard", "onnx", "onnxscript", "openvino"}
+
+# Python imports `sitecustomize` first of all; this one makes the extras look as if they were not installed.
+BLOCKER = f"""
 import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "torchvision", "safetensors", "tensorboard", "jinja2", "plotly"}:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] in {EXTRA}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
         return None
 
 sys.meta_path.insert(0, Blocker())
@@ -76,12 +81,15 @@ def test_help_and_info_answer(folder: Path):
     found = dermask(folder, "info")
     assert found.returncode == 0
     assert "threads:               none" in found.stdout
+    assert "devices:               cpu" in found.stdout
+    assert "engines:               onnxruntime\n" in found.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "feature"),
     [
         (("predict", "photo.png", "--model", "m.safetensors", "-o", "out"), "m.safetensors: a torch checkpoint"),
+        (("export", "m.safetensors", "-o", "m.onnx"), "dermask export"),
         (("train", "--data", "labels.json", "-o", "run"), "dermask train"),
         (("demo",), "dermask demo"),
     ],
@@ -92,6 +100,20 @@ def test_what_needs_torch_says_so_in_one_line(arguments: tuple[str, ...], featur
     found = dermask(folder, *arguments)
     expected = f'dermask: {feature}: needs an optional part; install it with: pip install "dermask[train]"\n'
     assert (found.returncode, found.stdout, found.stderr) == (1, "", expected)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("predict", "photo.png", "-o", "out"), ("evaluate", "bundled", "--data", "scenes")]
+)
+def test_the_other_engine_is_named_where_it_is_asked_for(arguments: tuple[str, ...], folder: Path):
+    write_synthetic(folder / "scenes", 1, 0, ImageSize(64, 64))
+    (folder / "photo.png").write_bytes(b"")
+    found = dermask(folder, *arguments, "--engine", "openvino")
+    assert found.returncode == 1
+    assert found.stderr.splitlines()[-1] == (
+        'dermask: engine openvino: needs an optional part; install it with: pip install "dermask[openvino]"'
+    )
+    assert not (folder / "out").exists()
 
 
 def test_data_sets_can_be_drawn_shown_and_judged(folder: Path):
@@ -105,8 +127,24 @@ def test_data_sets_can_be_drawn_shown_and_judged(folder: Path):
     judged = dermask(folder, "evaluate", "results.json", "--data", "scenes/labels.json", "-o", "judged", "--json")
     assert judged.returncode == 0, judged.stderr
     assert json.loads(judged.stdout)["coco"]["mask"]["ap"] == pytest.approx(1)
-    assert "no report page: the report page: needs an optional part" in judged.stderr
-    assert (folder / "judged" / "evaluation.json").is_file()
+    assert {path.name for path in (folder / "judged").iterdir()} == {"evaluation.json", "per_photo.csv", "report.html"}
+
+
+def test_the_packaged_model_outlines_and_is_judged(folder: Path):
+    write_synthetic(folder / "scenes", 2, 0, ImageSize(128, 160))
+    predicted = dermask(folder, "predict", "scenes/images", "-o", "out", "--threads", "1")
+    assert (predicted.returncode, predicted.stdout) == (0, "out\n"), predicted.stderr
+    assert "2 photographs outlined" in predicted.stderr
+    for name in sorted(path.stem for path in (folder / "scenes" / "images").iterdir()):
+        assert image_size(folder / "out" / "overlays" / f"{name}_overlay.png") == (128, 160)
+        assert image_size(folder / "out" / "masks" / f"{name}_segmentation.png") == (128, 160)
+    rows = (folder / "out" / "lesions.csv").read_text().splitlines()
+    assert len(rows) > 1
+    assert len(json.loads((folder / "out" / "coco_results.json").read_text())) >= len(rows) - 1
+
+    judged = dermask(folder, "evaluate", str(PACKAGED_MODEL), "--data", "scenes", "--threads", "1", "--json")
+    assert judged.returncode == 0, judged.stderr
+    assert json.loads(judged.stdout)["isic"]["dice"] > 0.3
 
 
 def test_results_of_another_program_can_be_drawn(folder: Path):
@@ -121,6 +159,4 @@ def test_results_of_another_program_can_be_drawn(folder: Path):
     (folder / "draw.py").write_text(code)
     found = python(folder, "draw.py")
     assert (found.returncode, found.stderr) == (0, "")
-    from dermask.images import read_image
-
     assert np.any(read_image(folder / "out.png"))

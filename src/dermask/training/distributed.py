@@ -116,6 +116,7 @@ def _has_fast_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    # AMX multiplies bfloat16 tiles; other CPUs would emulate it. torch tells through a private function alone.
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return has_amx is not None and bool(has_amx())
+    # AMX multiplies bfloat16 tiles and AVX512-BF16 pairs of them; other CPUs would emulate both. A training step of
+    # `small` is 1.7 times as fast on the latter. torch tells through private functions alone.
+    tests = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(test() for test in tests if test is not None)

@@ -9,12 +9,9 @@ Shapes: B photographs of a batch; image (3, H, W); M objects of one photograph, 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,13 +24,12 @@ from dermask.data.dataset import Dataset, LoadedSample
 from dermask.masks import mask_boxes
 from dermask.models.batching import Target
 from dermask.records import ImageSize, IntArray
+from dermask.threads import map_ahead
+from dermask.training.mixing import bare_skin, paste_lesions
 from dermask.training.transforms import augment, mosaic, shrink
 
 AHEAD = 2
 """Batches made ahead of the training step: one ready while the next is being made."""
-
-Key = TypeVar("Key")
-Made = TypeVar("Made")
 
 
 class Place(NamedTuple):
@@ -105,7 +101,7 @@ class TrainLoader:
         """
         keys = self.places(epoch)
         if not self.settings.workers:
-            return made_ahead(self._maker.collate, keys)
+            return map_ahead(self._maker.collate, keys, ahead=AHEAD)
         # The worker processes live on between epochs, and with them their cached photographs.
         self._keys[:] = keys
         if self._workers is None:
@@ -148,12 +144,20 @@ class _BatchMaker:
     def __getitem__(self, place: Place) -> tuple[LoadedSample, int]:
         rng = np.random.default_rng((self.seed, place.epoch, 1 + place.position))  # 0 is the epoch's order
         seed = int(rng.integers(1 << 62))
-        if rng.random() < self.augment.mosaic and len(self.dataset) > 1:
-            others = rng.integers(len(self.dataset), size=rng.integers(1, 4)).tolist()
-            parts = [self.load(index) for index in (place.photo, *others)]
+        kind, probabilities = rng.random(), self.augment
+        if len(self.dataset) > 1 and kind < probabilities.mosaic:
+            parts = [self.load(place.photo), *self._load_others(rng)]
             return mosaic(parts, self.augment, self.canvas, rng, fill=self.fill), seed
         sample = self.load(place.photo)
+        if len(self.dataset) > 1 and kind < probabilities.mosaic + probabilities.paste:
+            sample = paste_lesions(sample, self._load_others(rng), rng)
+        elif kind > 1 - probabilities.bare_skin:
+            sample = bare_skin(sample, rng)
         return augment(sample, self.augment, self.canvas, rng, fill=self.fill, cover=self.cover), seed
+
+    def _load_others(self, rng: np.random.Generator) -> list[LoadedSample]:
+        """One to three photographs at random."""
+        return [self.load(index) for index in rng.integers(len(self.dataset), size=rng.integers(1, 4)).tolist()]
 
     def load(self, index: int) -> LoadedSample:
         if self.cache is not None and index in self.cache:
@@ -234,25 +238,6 @@ def class_balance(dataset: Dataset) -> NDArray[np.float64]:
     weights = np.array([1 / min(frequency[label] for label in labels) for labels in classes], np.float64)
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
-
-
-def made_ahead(make: Callable[[Key], Made], keys: Iterable[Key]) -> Iterator[Made]:
-    """`map(make, keys)`, computed by one thread that stays `AHEAD` results in front.
-
-    Decoding releases Python's lock, and so does most of a training step, so that they overlap without the cost
-    of a second process.
-    """
-    remaining = iter(keys)
-    with ThreadPoolExecutor(1, thread_name_prefix="dermask-loader") as pool:
-        pending: deque[Future[Made]] = deque(pool.submit(make, key) for key in islice(remaining, AHEAD))
-        try:
-            while pending:
-                made = pending.popleft().result()
-                pending.extend(pool.submit(make, key) for key in islice(remaining, 1))
-                yield made
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def _fill(settings: ImageSettings) -> tuple[int, int, int]:

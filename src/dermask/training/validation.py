@@ -15,11 +15,12 @@ from dermask.config import RunSettings
 from dermask.data.dataset import Dataset, LoadedSample
 from dermask.evaluation.evaluate import summarise
 from dermask.evaluation.photo_masks import PredictedMasks, TruthMasks
-from dermask.models.batching import network_size
 from dermask.models.mask_rcnn import MaskRCNN, TensorDetections
 from dermask.records import Detections, FloatArray, ImageSize
+from dermask.scaling import network_size
+from dermask.threads import map_ahead
 from dermask.training.distributed import Processes
-from dermask.training.loading import Batch, made_ahead, make_batch
+from dermask.training.loading import AHEAD, Batch, make_batch
 from dermask.training.transforms import resized
 
 Progress = Callable[[int, int], None]
@@ -61,7 +62,7 @@ class Validator:
         groups = [share[start : start + size] for start in range(0, len(share), size)]
         totals: dict[str, float] = {}
         predictions: list[PredictedMasks] = []
-        for group, loaded in zip(groups, made_ahead(self._load, groups), strict=True):
+        for group, loaded in zip(groups, map_ahead(self._load, groups, ahead=AHEAD), strict=True):
             batch = loaded.to(device)
             with torch.inference_mode(), torch.autocast(device.type, self.precision, self.precision != torch.float32):
                 losses = model.losses(batch.images, batch.targets, seeds=batch.seeds)

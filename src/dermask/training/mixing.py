@@ -1,0 +1,91 @@
+"""Photographs with another number of lesions than their own: none, or several.
+
+Most labelled dermoscopy shows one lesion in the middle. A network that has seen nothing else outlines something on
+every photograph, and overlooks the second lesion. Here lesions of other photographs are put on the free skin of one
+(Ghiasi et al. 2021, arXiv:2012.07177), or a part of its skin is all that is shown. Mosaics are in
+`dermask.training.transforms`, for they lie on the canvas.
+
+Shapes: image (H, W, 3) uint8 RGB, masks (M, H, W) bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dermask.data.composed import place_lesion
+from dermask.data.dataset import LoadedSample
+from dermask.records import BoolArray
+
+MAX_PASTED = 4
+_PASTED_AREA = (0.004, 0.12)  # of the photograph, drawn on a log scale
+_PASTE_TRIES = 4  # per lesion
+# Sides of a part of the skin as shares of the photograph's, from the first try to the last, and its distance from the
+# outlined lesion, which is often drawn a little too small.
+_SKIN_SIDES = (0.7, 0.2)
+_SKIN_MARGIN = 0.03
+_SKIN_TRIES = 40
+
+
+def paste_lesions(sample: LoadedSample, donors: Sequence[LoadedSample], rng: np.random.Generator) -> LoadedSample:
+    """The photograph with one to `MAX_PASTED` further lesions, as many as find room.
+
+    Args:
+        sample: Any photograph with M lesions, possibly none.
+        donors: Photographs to take lesions from; those with one lesion give it, others give nothing.
+        rng: All randomness.
+
+    Returns:
+        The pasted lesions follow the photograph's own, with their own labels; without room, the photograph as it is.
+    """
+    image, masks, labels = sample.image, list(sample.masks), sample.labels.tolist()
+    taken = sample.masks.any(axis=0)
+    givers = [donor for donor in donors if len(donor.masks) == 1]
+    wanted = int(rng.integers(1, MAX_PASTED + 1))
+    for _ in range(wanted * _PASTE_TRIES if givers else 0):
+        donor = givers[int(rng.integers(len(givers)))]
+        area = float(np.exp(rng.uniform(*np.log(_PASTED_AREA))))
+        if (placed := place_lesion(image, taken, donor, area, rng)) is None:
+            continue
+        image, mask = placed
+        taken = taken | mask
+        masks.append(mask)
+        labels.append(int(donor.labels[0]))
+        if len(masks) == len(sample.masks) + wanted:
+            break
+    if len(masks) == len(sample.masks):
+        return sample
+    return replace(sample, image=image, masks=np.stack(masks), labels=np.array(labels, np.int64))
+
+
+def bare_skin(sample: LoadedSample, rng: np.random.Generator) -> LoadedSample:
+    """A rectangle of the photograph that keeps off its lesions, as a photograph without one.
+
+    Large rectangles are tried first. Where the lesions leave no room, the photograph comes back as it is.
+    """
+    height, width = sample.masks.shape[1:]
+    free = _free_sums(sample.masks.any(axis=0))
+    margin = round(_SKIN_MARGIN * max(height, width))
+    for share in np.linspace(*_SKIN_SIDES, _SKIN_TRIES):
+        high, wide = (max(1, round(side * share * rng.uniform(0.7, 1.0))) for side in (height, width))
+        top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+        bottom, right = top + high, left + wide
+        around = (max(0, top - margin), max(0, left - margin), min(height, bottom + margin), min(width, right + margin))
+        if _sum_in(free, *around) == 0:
+            image = np.ascontiguousarray(sample.image[top:bottom, left:right])
+            none = np.zeros((0, high, wide), np.bool_)
+            return replace(sample, image=image, masks=none, labels=np.zeros(0, np.int64), ignored=None)
+    return sample
+
+
+def _free_sums(taken: BoolArray) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """(H + 1, W + 1): how many pixels are taken above and left of each corner."""
+    sums = np.zeros((taken.shape[0] + 1, taken.shape[1] + 1), np.int64)
+    sums[1:, 1:] = taken.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    return sums
+
+
+def _sum_in(sums: np.ndarray[tuple[int, int], np.dtype[np.int64]], top: int, left: int, bottom: int, right: int) -> int:
+    return int(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])
