@@ -108,6 +108,22 @@ class TestModels:
             (file, {"device": "cpu", "batch_size": 3, "threads": 1, "engine": "auto"})
         ]
 
+    def test_masks_are_tidied_as_asked(
+        self, tmp_path: Path, opened: list[Recorder], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ring = np.ones((1, 9, 9), np.float32)
+        ring[0, 4, 4] = 0
+        box = np.array([[2, 2, 20, 18]], np.float32)
+        one_ring = Detections(box, np.ones(1, np.float32), np.ones(1, np.int64), ring, SIZE)
+        monkeypatch.setattr(Recorder, "predict", lambda _, images: [one_ring] * len(images))
+        [plain] = open_judged(write_run(tmp_path / "first"), dataset())
+        [tidied] = open_judged(tmp_path / "first", dataset(), tidying=("holes",))
+        assert [found.mask_probs.sum() for found in plain.predictions] == [80, 80]
+        assert [found.mask_probs.sum() for found in tidied.predictions] == [81, 81]
+        assert [found.image_id for found in tidied.predictions] == ["p0", "p1"]
+        assert "tidied" not in plain.origin()
+        assert tidied.origin()["tidied"] == "holes"
+
     def test_a_checkpoint_is_called_after_its_run(self, tmp_path: Path, opened: list[Recorder]) -> None:
         run = write_run(tmp_path / "first", "last")
         [one] = open_judged(run / "checkpoints" / "last.safetensors", dataset())

@@ -15,7 +15,7 @@ import dermask
 ROOT = Path(dermask.__file__).parent
 LAYERS = {
     **dict.fromkeys(("errors", "records", "config", "files", "threads", "wording"), 0),
-    **dict.fromkeys(("boxes", "contours", "masks", "images", "scaling"), 1),
+    **dict.fromkeys(("boxes", "contours", "masks", "images", "regions", "scaling", "tidying"), 1),
     **dict.fromkeys(("data", "models"), 2),
     **dict.fromkeys(("training", "evaluation", "inference", "audit", "report", "export", "web_page"), 3),
     **dict.fromkeys(("cli", "__main__", ""), 4),  # "" is the package itself, which loads lazily

@@ -125,6 +125,24 @@ def test_the_table_has_one_row_per_lesion_above_the_threshold(photos: Path, tmp_
     assert Path(first["file"]) == (photos / "a.jpg").resolve()
 
 
+class RingDetector(FixedDetector):
+    """Finds a lesion with a hole."""
+
+    def _predict_one(self, source: object) -> Detections:
+        found = super()._predict_one(source).select(np.array([0]))
+        found.mask_probs[0, 8:20, 8:20] = 0
+        return found
+
+
+def test_every_result_follows_from_the_tidied_mask(photos: Path, tmp_path: Path):
+    run(photos, tmp_path / "raw", detector=RingDetector())
+    run(photos, tmp_path / "tidy", detector=RingDetector(), tidy=("holes",))
+    for kind in ("masks/a_segmentation.png", "overlays/a_overlay.png", "coco_results.json"):
+        assert (tmp_path / "raw" / kind).read_bytes() != (tmp_path / "tidy" / kind).read_bytes()
+    assert int(rows(tmp_path / "raw")[0]["area_px"]) < int(rows(tmp_path / "tidy")[0]["area_px"]) == 31 * 22
+    assert run(photos, tmp_path / "tidy", detector=RingDetector(), tidy=("holes",)).skipped == 3
+
+
 def test_coco_results_keep_every_detection_with_its_exact_mask(photos: Path, tmp_path: Path):
     run(photos, tmp_path / "out")
     results = json.loads((tmp_path / "out" / "coco_results.json").read_text())
@@ -228,6 +246,7 @@ class TestResume:
             ({"detector": FixedDetector(("naevus",))}, r"holds results of another model"),
             ({"score_thresh": 0.7}, r"score_thresh 0\.5, .*not .*score_thresh 0\.7"),
             ({"rule": "union"}, r"rule primary"),
+            ({"tidy": ("holes",)}, r"not .*tidy holes"),
         ],
     )
     def test_results_made_otherwise_are_not_mixed_in(self, changed, message, photos: Path, tmp_path: Path):

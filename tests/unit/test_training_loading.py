@@ -152,6 +152,19 @@ class TestBatch:
         settings = settings.model_copy(update={"augment": NO_AUGMENTATION.model_copy(update={"mosaic": 1.0})})
         assert len(batches(discs(1), settings)[0].targets[0].labels) == 1
 
+    def test_pasted_lesions_bring_more_than_a_photograph_has(self):
+        settings = tiny_settings(batch_size=16, steps_per_epoch=1)
+        settings = settings.model_copy(update={"augment": NO_AUGMENTATION.model_copy(update={"paste": 1.0})})
+        counts = [len(target.labels) for target in batches(discs(4), settings)[0].targets]
+        assert min(counts) >= 1
+        assert max(counts) > 1
+
+    def test_bare_skin_brings_photographs_without_a_lesion(self):
+        settings = tiny_settings(batch_size=16, steps_per_epoch=1)
+        settings = settings.model_copy(update={"augment": NO_AUGMENTATION.model_copy(update={"bare_skin": 1.0})})
+        batch = batches(discs(4), settings)[0]
+        assert [len(target.labels) for target in batch.targets].count(0) > 8
+
     def test_an_unreadable_photograph_stops_with_its_name(self, tmp_path):
         (tmp_path / "broken.jpg").write_bytes(b"not a photograph")
         dataset = Dataset([Sample("broken", tmp_path / "broken.jpg")])

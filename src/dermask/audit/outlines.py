@@ -19,9 +19,9 @@ from dermask import images, masks
 from dermask.audit.findings import Finding, Place, Severity
 from dermask.audit.settings import AuditSettings
 from dermask.contours import signed_area
-from dermask.data.regions import connected_regions, hole_areas
 from dermask.errors import InputError
 from dermask.records import BoolArray, ByteArray, ImageSize, Instance, MaskFile, Polygons, Rle, Sample
+from dermask.regions import connected_regions, hole_areas
 
 _REDRAW = "draw it again"
 _LOOK = "look at it, and draw it again if it is wrong"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dermask.data.dataset import Dataset
     from dermask.data.split_file import Split
     from dermask.records import PhotoInfo
+    from dermask.tidying import TidyStep
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "onnxruntime", "openvino"]
@@ -73,6 +74,29 @@ NoMetadataOption = Annotated[bool, typer.Option("--no-metadata", help="Look for 
 RuleOption = Annotated[
     Rule, typer.Option(help="The one mask of a photograph: its best-scoring lesion, or all of them together.")
 ]
+TidyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Tidy what a model finds: largest (part alone), holes (filled), smooth, or all, as largest,holes.",
+        show_default=False,
+    ),
+]
+
+
+def parse_tidy(text: str | None) -> tuple[TidyStep, ...]:
+    """`largest,holes` as steps, in the order in which they are taken; `all` is every one.
+
+    Raises:
+        UsageMistake: One is not known, or there is none.
+    """
+    from dermask.tidying import TIDY_STEPS
+
+    if text is None:
+        return ()
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if not names or names - {"all", *TIDY_STEPS}:
+        raise UsageMistake(f"--tidy {text}: choose from {','.join(TIDY_STEPS)}, or all")
+    return tuple(step for step in TIDY_STEPS if step in names or "all" in names)
 
 
 def is_first_process() -> bool:

@@ -25,9 +25,11 @@ from dermask.cli.common import (
     SkipBadOption,
     SplitOption,
     ThreadsOption,
+    TidyOption,
     UsageMistake,
     check_metadata,
     note,
+    parse_tidy,
     read_table,
     result,
 )
@@ -69,6 +71,7 @@ def evaluate(
     fold: FoldOption = None,
     skip_bad: SkipBadOption = False,
     rule: RuleOption = "primary",
+    tidy: TidyOption = None,
     score_thresh: ScoreThreshOption = None,
     threshold_from: ThresholdFromOption = None,
     metadata: MetadataOption = None,
@@ -117,6 +120,7 @@ def evaluate(
 
     if score_thresh is not None and threshold_from is not None:
         raise UsageMistake("--score-thresh and --threshold-from both choose a threshold; give one")
+    tidying = parse_tidy(tidy)
     check_metadata(metadata, no_metadata)
     dataset = open_part(data, images, part, split, fold, skip_bad)
     if output is not None:
@@ -131,9 +135,12 @@ def evaluate(
             batch_size=batch_size,
             threads=threads,
             engine=engine,
+            tidying=tidying,
             lazily=len(models) > 1,
         )
     ]
+    if tidying and (saved := [one.name for one in judged if one.kind != "model"]):
+        raise UsageMistake(f"--tidy is about what a model finds; {saved[0]} was saved before and is judged as it is")
     names = _distinct([one.name for one in judged])
     folders = [output if len(judged) == 1 else output / name for name in names] if output is not None else []
     check_no_validation(folders)

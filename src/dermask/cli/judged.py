@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dermask.cli.common import DeviceName, EngineName, note
 from dermask.errors import InputError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dermask.evaluation.photo_masks import PredictedMasks
     from dermask.inference.detector import Detector
     from dermask.records import Detections
+    from dermask.tidying import TidyStep
 
 Kind = Literal["model", "results", "masks"]
 
@@ -52,6 +53,7 @@ class Judged:
         file: The model's own file, the results, or the folder that the masks lie in.
         sha256: Hex SHA-256 of the file; for a folder of masks, of the names and contents of those that count.
         class_names: What the model finds; None where saved predictions were matched to the data set's classes.
+        tidied: What was done to the masks that the model found.
     """
 
     name: str
@@ -61,10 +63,12 @@ class Judged:
     file: Path
     sha256: str
     class_names: tuple[str, ...] | None = None
+    tidied: tuple[TidyStep, ...] = ()
 
     def origin(self) -> dict[str, str]:
         """Where the predictions come from, for pages and files."""
-        return {"model": self.name, "kind": self.kind, "file": short_path(str(self.file)), "sha256": self.sha256}
+        origin = {"model": self.name, "kind": self.kind, "file": short_path(str(self.file)), "sha256": self.sha256}
+        return {**origin, "tidied": ",".join(self.tidied)} if self.tidied else origin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,16 +78,20 @@ class _FoundNow:
     open_detector: Callable[[], Detector]
     dataset: Dataset
     at_once: int
+    tidying: tuple[TidyStep, ...]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Detections]:
+        from dermask.tidying import tidy
+
         detector = self.open_detector()
         for start in range(0, len(self.dataset), self.at_once):
             part = self.dataset[start : start + self.at_once]
             for sample, detections in zip(part, detector.predict([sample.image for sample in part]), strict=True):
-                yield replace(detections, image_id=sample.image_id, source_id=sample.source_id)
+                named = replace(detections, image_id=sample.image_id, source_id=sample.source_id)
+                yield tidy(named, self.tidying)
 
 
 def open_judged(
@@ -94,6 +102,7 @@ def open_judged(
     batch_size: int | None = None,
     threads: int | None = None,
     engine: EngineName | None = None,
+    tidying: tuple[TidyStep, ...] = (),
     lazily: bool = False,
 ) -> list[Judged]:
     """Open what MODEL stands for; notes on saved predictions go to stderr.
@@ -106,6 +115,7 @@ def open_judged(
         batch_size: Photographs that a model computes at once; None lets the device decide.
         threads: CPU threads of a model; None lets the engine choose.
         engine: What runs an exported model; None takes ONNX Runtime, so that figures do not follow the processor.
+        tidying: What is done to the masks that a model finds; saved ones are judged as they are.
         lazily: Whether a model is opened when its predictions are asked for, because it is one of several.
 
     Returns:
@@ -137,25 +147,25 @@ def open_judged(
     else:
         raise InputError(str(model), "is not a model, results or masks", f"give {UNDERSTOOD}")
     lazily = lazily or len(paths) > 1
-    return [
-        _model(path, dataset, device=device, batch_size=batch_size, threads=threads, engine=engine, lazily=lazily)
-        for path in paths
-    ]
+    options = _ModelOptions(device, batch_size, threads, engine, tidying)
+    return [_model(path, dataset, options, lazily=lazily) for path in paths]
 
 
-def _model(
-    path: Path | None,
-    dataset: Dataset,
-    *,
-    device: DeviceName,
-    batch_size: int | None,
-    threads: int | None,
-    engine: EngineName | None,
-    lazily: bool,
-) -> Judged:
+class _ModelOptions(NamedTuple):
+    """How a model is asked, as `open_judged` takes it."""
+
+    device: DeviceName
+    batch_size: int | None
+    threads: int | None
+    engine: EngineName | None
+    tidying: tuple[TidyStep, ...]
+
+
+def _model(path: Path | None, dataset: Dataset, options: _ModelOptions, *, lazily: bool) -> Judged:
     from dermask.inference.detector import find_model, load, model_fingerprint, read_checkpoint_header
 
     file = find_model(path)
+    device, batch_size, threads, engine, tidying = options
     at_once = max(_AT_ONCE, batch_size or 0)
     chosen = engine or ("onnxruntime" if file.suffix.lower() == ".onnx" else "auto")
 
@@ -165,13 +175,13 @@ def _model(
     if lazily:  # several models at once might not fit; what their files say is checked before the first one works
         exported = file.suffix.lower() == ".onnx"  # which tells by being opened, and is closed again
         class_names = open_detector().class_names if exported else tuple(read_checkpoint_header(file)["class_names"])
-        predictions = _FoundNow(open_detector, dataset, at_once)
+        predictions = _FoundNow(open_detector, dataset, at_once, tidying)
     else:
         detector = open_detector()
         class_names = detector.class_names
-        predictions = _FoundNow(lambda: detector, dataset, at_once)
+        predictions = _FoundNow(lambda: detector, dataset, at_once, tidying)
     name = PACKAGED_NAMES[0] if path is None else _name_of(path)
-    return Judged(name, "model", path or file, predictions, file, model_fingerprint(file), class_names)
+    return Judged(name, "model", path or file, predictions, file, model_fingerprint(file), class_names, tidying)
 
 
 def _saved_results(path: Path, dataset: Dataset) -> Judged:

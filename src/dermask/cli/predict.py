@@ -14,10 +14,12 @@ from dermask.cli.common import (
     EngineOption,
     RuleOption,
     ThreadsOption,
+    TidyOption,
     UsageMistake,
     counting,
     given,
     note,
+    parse_tidy,
     result,
 )
 from dermask.wording import plural
@@ -51,6 +53,7 @@ def predict(
         ),
     ] = None,
     rule: RuleOption = "primary",
+    tidy: TidyOption = None,
     overlay_side: Annotated[
         int | None, typer.Option(help="Longest side of an overlay, pixels. 2048.", min=1, show_default=False)
     ] = None,
@@ -79,6 +82,7 @@ def predict(
     options = PredictOptions(
         save=parse_kinds(save),
         rule=rule,
+        tidy=parse_tidy(tidy),
         **given(score_thresh=score_thresh, overlay_side=overlay_side, batch_size=batch_size),  # type: ignore[arg-type]
     )
     photographs = collect_photographs(photos, output=output, stdin=_read_stdin() if "-" in photos else None)

@@ -33,9 +33,9 @@ import numpy as np
 from dermask import images, masks
 from dermask.data.checks import Draft, Problems, make_dataset, photograph_size, show
 from dermask.data.dataset import Dataset
-from dermask.data.regions import label_regions
 from dermask.errors import InputError, LabelError
 from dermask.records import BoolArray, ImageSize, Instance, IntArray
+from dermask.regions import label_regions
 
 PHOTOGRAPH_FOLDERS = ("JPEGImages", "images")
 CLASS_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "masks")

@@ -31,6 +31,7 @@ from dermask.inference.preparing import prepare
 from dermask.inference.record import COCO_FILE, CSV_FILE, PhotoRecord, Record, mask_path, overlay_path
 from dermask.records import Detections
 from dermask.threads import map_ahead, num_cores
+from dermask.tidying import TidyStep, tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class PredictOptions:
     Attributes:
         save: Kinds of results.
         rule: What makes the one mask of a photograph, see `outputs.write_mask`.
+        tidy: What is done to every mask before anything is written, see `tidying.tidy`.
         score_thresh: Lesions below this score, in [0, 1], are left out of overlays, CSV and the union; COCO results
             keep everything the model found.
         overlay_side: Longest side of an overlay, pixels; larger photographs are reduced.
@@ -48,6 +50,7 @@ class PredictOptions:
 
     save: tuple[Kind, ...] = KINDS
     rule: Literal["primary", "union"] = "primary"
+    tidy: tuple[TidyStep, ...] = ()
     score_thresh: float = 0.5
     overlay_side: int = 2048
     batch_size: int = 8
@@ -169,7 +172,9 @@ class _Outliner:
     def _outline(self, task: _Task) -> list[PhotoRecord | InputError]:
         found = self._find(task.photos)
         return [
-            detections if isinstance(detections, InputError) else self._save(photo, detections, image_id)
+            detections
+            if isinstance(detections, InputError)
+            else self._save(photo, tidy(detections, self.options.tidy), image_id)
             for photo, detections, image_id in zip(task.photos, found, task.image_ids, strict=True)
         ]
 
@@ -222,7 +227,9 @@ def _predict_each(detector: Detector, batch: Sequence[Photo]) -> Sequence[Detect
 
 
 def _header(detector: Detector, model_id: str, options: PredictOptions) -> dict[str, object]:
-    kept = {name: value for name, value in asdict(options).items() if name not in ("save", "batch_size")}
+    kept = {name: value for name, value in asdict(options).items() if name not in ("save", "batch_size", "tidy")}
+    if options.tidy:  # folders without it are those of versions that knew no tidying, too
+        kept["tidy"] = ",".join(options.tidy)
     return {
         "model": model_id,
         "class_names": list(detector.class_names),

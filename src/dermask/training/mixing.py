@@ -17,7 +17,7 @@ import numpy as np
 
 from dermask.data.composed import place_lesion
 from dermask.data.dataset import LoadedSample
-from dermask.records import BoolArray
+from dermask.records import BoolArray, IntArray
 
 MAX_PASTED = 4
 _PASTED_AREA = (0.004, 0.12)  # of the photograph, drawn on a log scale
@@ -41,7 +41,7 @@ def paste_lesions(sample: LoadedSample, donors: Sequence[LoadedSample], rng: np.
         The pasted lesions follow the photograph's own, with their own labels; without room, the photograph as it is.
     """
     image, masks, labels = sample.image, list(sample.masks), sample.labels.tolist()
-    taken = sample.masks.any(axis=0)
+    taken: BoolArray = np.any(sample.masks, axis=0)
     givers = [donor for donor in donors if len(donor.masks) == 1]
     wanted = int(rng.integers(1, MAX_PASTED + 1))
     for _ in range(wanted * _PASTE_TRIES if givers else 0):
@@ -66,26 +66,27 @@ def bare_skin(sample: LoadedSample, rng: np.random.Generator) -> LoadedSample:
     Large rectangles are tried first. Where the lesions leave no room, the photograph comes back as it is.
     """
     height, width = sample.masks.shape[1:]
-    free = _free_sums(sample.masks.any(axis=0))
+    taken: BoolArray = np.any(sample.masks, axis=0)
+    sums = _sums(taken)
     margin = round(_SKIN_MARGIN * max(height, width))
     for share in np.linspace(*_SKIN_SIDES, _SKIN_TRIES):
         high, wide = (max(1, round(side * share * rng.uniform(0.7, 1.0))) for side in (height, width))
         top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
         bottom, right = top + high, left + wide
         around = (max(0, top - margin), max(0, left - margin), min(height, bottom + margin), min(width, right + margin))
-        if _sum_in(free, *around) == 0:
+        if _sum_in(sums, *around) == 0:
             image = np.ascontiguousarray(sample.image[top:bottom, left:right])
             none = np.zeros((0, high, wide), np.bool_)
             return replace(sample, image=image, masks=none, labels=np.zeros(0, np.int64), ignored=None)
     return sample
 
 
-def _free_sums(taken: BoolArray) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def _sums(taken: BoolArray) -> IntArray:
     """(H + 1, W + 1): how many pixels are taken above and left of each corner."""
     sums = np.zeros((taken.shape[0] + 1, taken.shape[1] + 1), np.int64)
     sums[1:, 1:] = taken.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     return sums
 
 
-def _sum_in(sums: np.ndarray[tuple[int, int], np.dtype[np.int64]], top: int, left: int, bottom: int, right: int) -> int:
+def _sum_in(sums: IntArray, top: int, left: int, bottom: int, right: int) -> int:
     return int(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])

@@ -57,17 +57,18 @@ def hole_areas(mask: BoolArray) -> IntArray:
     return areas
 
 
-def label_regions(mask: BoolArray) -> tuple[IntArray, int]:
-    """Number the regions of a mask; pixels that touch by a side or a corner belong together.
+def label_regions(mask: BoolArray, *, diagonal: bool = True) -> tuple[IntArray, int]:
+    """Number the regions of a mask.
 
     Args:
         mask: (H, W) bool.
+        diagonal: Whether pixels that touch at a corner are of one region.
 
     Returns:
         (H, W) int64, 0 outside and 1 to K inside, regions numbered by their first pixel in reading order; and K.
     """
     runs = _runs(mask)
-    numbers, count = _number_runs(runs, mask.shape[1], diagonal=True)
+    numbers, count = _number_runs(runs, mask.shape[1], diagonal=diagonal)
     labels = np.zeros(mask.shape, np.int64)
     labels[mask] = np.repeat(numbers + 1, runs.stops - runs.starts)
     return labels, count

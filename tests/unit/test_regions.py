@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dermask.data.regions import connected_regions, hole_areas, label_regions
+from dermask.regions import connected_regions, hole_areas, label_regions
 
 MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -43,14 +43,14 @@ def test_regions_are_those_of_a_flood_fill(mask, diagonal):
     assert {tuple(box) for box in found.boxes.tolist()} == boxes
 
 
-@given(MASKS)
-@settings(max_examples=60, deadline=None)
-def test_labels_are_those_of_a_flood_fill_in_reading_order(mask):
+@given(MASKS, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_labels_are_those_of_a_flood_fill_in_reading_order(mask, diagonal):
     expected = np.zeros(mask.shape, np.int64)
-    for number, region in enumerate(sorted(flood_fill(mask, diagonal=True), key=min), start=1):
+    for number, region in enumerate(sorted(flood_fill(mask, diagonal=diagonal), key=min), start=1):
         for pixel in region:
             expected[pixel] = number
-    labels, count = label_regions(mask)
+    labels, count = label_regions(mask, diagonal=diagonal)
     assert np.array_equal(labels, expected)
     assert count == expected.max()
 
