@@ -144,3 +144,13 @@ def test_pages_and_files_have_no_places_of_one_machine(
     assert record["origin"]["file"] == "scenes/labels.json"
     assert record["rules"]["score_thresh_from"] == f"highest F1 in {tmp_path.name}/first"
     assert record["origin"]["command"].startswith("dermask evaluate scenes/labels.json --data scenes/labels.json")
+
+
+def test_saved_predictions_are_not_tidied(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(scenes, scenes, "--tidy", "holes") == 2
+    assert "--tidy is about what a model finds; " in capsys.readouterr().err
+
+
+def test_what_was_tidied_is_on_record(scenes: Path) -> None:
+    assert evaluate("bundled", scenes, "--tidy", "holes,largest", "-o", "out") == 0
+    assert json.loads(Path("out/evaluation.json").read_text())["origin"]["tidied"] == "largest,holes"
