@@ -64,6 +64,12 @@ def test_a_stop_doubles_the_light(stops, brighter):
     assert ratio == pytest.approx(2 if brighter else 0.5, rel=0.05)
 
 
+def test_corners_go_dark_and_the_centre_stays():
+    image, _ = KINDS["corners"].apply(PHOTOGRAPH, MASKS, 0.7)
+    assert image[0, 0].tolist() == [8, 8, 8]
+    assert np.array_equal(image[20:40, 25:55], PHOTOGRAPH[20:40, 25:55])
+
+
 def test_warmer_is_redder():
     image, _ = KINDS["white_balance"].apply(PHOTOGRAPH, MASKS, 20)
     assert image[0, 0, 0] > PHOTOGRAPH[0, 0, 0]

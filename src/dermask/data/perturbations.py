@@ -23,6 +23,7 @@ from dermask.records import BoolArray, ByteArray
 
 Changed = tuple[ByteArray, BoolArray]
 _Change = Callable[[ByteArray, BoolArray, float, np.random.Generator], Changed]
+_CORNER_EDGE, _CORNER_GREY = 0.03, 8.0  # width of the edge as a share of the half diagonal; what lies beyond it
 _FILL = (124, 116, 104)  # where a turned photograph has no pixels: the mean colour of photographs
 
 
@@ -107,6 +108,15 @@ def _hair(image: ByteArray, masks: BoolArray, count: float, rng: np.random.Gener
     return draw_hair(image, rng, count=int(count)), masks
 
 
+def _corners(image: ByteArray, masks: BoolArray, share: float, _: np.random.Generator) -> Changed:
+    """Dark beyond a circle about the centre, as a tube leaves it; masks go on behind it, as people outline them."""
+    height, width = image.shape[:2]
+    y, x = np.mgrid[:height, :width] + 0.5
+    reach = np.hypot(y - height / 2, x - width / 2) / (np.hypot(height, width) / 2)
+    light = np.clip((share - reach) / _CORNER_EDGE + 1, 0, 1)[..., None]
+    return _to_bytes(image * light + _CORNER_GREY * (1 - light)), masks
+
+
 def _each(masks: BoolArray, move: Callable[[Image.Image], Image.Image], size: Sequence[int] | None = None) -> BoolArray:
     moved = np.zeros((len(masks), *(size or masks.shape[1:])), np.bool_)
     for target, mask in zip(moved, masks, strict=True):
@@ -127,6 +137,7 @@ PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("rotation", "rotation, degrees", (0, 15, 30, 45, 60, 90), 0, _rotation),
     Perturbation("crop", "crop, share of the sides", (0.5, 0.6, 0.7, 0.8, 0.9, 1), 1, _crop),
     Perturbation("scale", "scale of the file", (0.25, 0.5, 1, 2, 4), 1, _scale),
+    Perturbation("corners", "dark corners, light share of the half diagonal", (0.6, 0.7, 0.8, 0.9, 1), 1, _corners),
     Perturbation("hair", "drawn hairs", (0, 5, 15, 30, 60), 0, _hair),
 )
 """Every kind, in the order in which to show them."""
