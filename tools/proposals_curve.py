@@ -41,14 +41,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     data = open_dataset(arguments.data, images=arguments.images, part=arguments.part)
-    detector = on_torch(load(None if arguments.model == "bundled" else arguments.model))
-    given = detector.model.settings
+    model = on_torch(load(None if arguments.model == "bundled" else arguments.model)).model
+    given = model.settings
     rows = []
     print("| proposals | Jaccard | mask AP | median ms a photograph |\n| --- | --- | --- | --- |")
     for count in COUNTS:
         settings = override(given, {"rpn.post_nms_topk": count, "rpn.pre_nms_topk": max(count, given.rpn.pre_nms_topk)})
-        detector.model.settings = settings
-        detector.model.rpn.settings = settings.rpn
+        model.settings = settings
+        model.rpn.settings = settings.rpn
+        detector = TorchDetector(model)  # a new one each time, for it keeps a copy to predict with
         found, seconds = [], []
         for sample in data:
             started = time.perf_counter()

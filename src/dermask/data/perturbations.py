@@ -137,7 +137,7 @@ PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("rotation", "rotation, degrees", (0, 15, 30, 45, 60, 90), 0, _rotation),
     Perturbation("crop", "crop, share of the sides", (0.5, 0.6, 0.7, 0.8, 0.9, 1), 1, _crop),
     Perturbation("scale", "scale of the file", (0.25, 0.5, 1, 2, 4), 1, _scale),
-    Perturbation("corners", "dark corners, light share of the half diagonal", (0.6, 0.7, 0.8, 0.9, 1), 1, _corners),
+    Perturbation("corners", "dark beyond a share of the half diagonal", (0.6, 0.7, 0.8, 0.9, 1), 1, _corners),
     Perturbation("hair", "drawn hairs", (0, 5, 15, 30, 60), 0, _hair),
 )
 """Every kind, in the order in which to show them."""
