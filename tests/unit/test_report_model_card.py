@@ -413,7 +413,8 @@ class TestTraining:
         card = write_model_card(read_model(PACKAGED_MODEL))
         assert card.startswith("# Model card: dermask small, packaged\n")
         assert model_fingerprint(PACKAGED_MODEL) in card
-        assert "torchrun --nproc-per-node 2 -m dermask train" in card
+        assert "dermask train --data LABELS --preset small" in card
+        assert "--set augment.paste=0.15 --set augment.bare_skin=0.12" in card
         assert "dermask export runs/small -o small.onnx --half" in card
 
 
