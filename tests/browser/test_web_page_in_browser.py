@@ -238,6 +238,23 @@ def iou(first: BoolArray, second: BoolArray) -> float:
     return float((first & second).sum() / (first | second).sum())
 
 
+def differences(here: list[Found], expected: Detections, wanted: ImageSize, allowed: Tolerance) -> list[str]:
+    """What the page found otherwise than Python, beyond what is allowed; boxes in pixels of the network's scale."""
+    kept = expected.above(0.5)
+    if len(here) != len(kept):
+        return [f"{len(here)} lesions, not {len(kept)}"]
+    told = []
+    pasted = masks.paste_masks(kept.boxes, kept.mask_probs, kept.size)
+    for one, box, score, mask in zip(here, xyxy_to_xywh(kept.boxes), kept.scores, pasted, strict=True):
+        if (apart := float(np.abs(one.box - box).max()) * wanted[0] / expected.size.height) > allowed.box:
+            told.append(f"box {apart:.3f} pixels apart")
+        if (apart := abs(one.score - float(score))) > allowed.score:
+            told.append(f"score {apart:.5f} apart")
+        if (overlap := iou(one.mask, mask)) < allowed.iou:
+            told.append(f"masks overlap by {overlap:.4f}")
+    return told
+
+
 def test_sixteen_full_frame_photographs_give_what_python_gives(
     photographs: list[Path], in_python: dict[str, Detections], visit: Visitor
 ) -> None:
@@ -248,18 +265,18 @@ def test_sixteen_full_frame_photographs_give_what_python_gives(
         f"{sum(len(found.above(0.5)) for found in in_python.values())} lesions in 16 photographs"
     )
     found = by_photograph(saved(page, "#save-coco"))
-    settings = OnnxDetector(PACKAGED_MODEL).settings.image
-    for name, expected in in_python.items():
-        kept = expected.above(0.5)
-        here = [one for one in found.get(name, []) if one.score >= 0.5]
-        assert len(here) == len(kept), name
-        wanted = network_size(expected.size, settings)
-        allowed = REDUCED if min(expected.size) >= 2 * DECODE_MARGIN * min(wanted) else ALIKE
-        pasted = masks.paste_masks(kept.boxes, kept.mask_probs, kept.size)
-        for one, box, score, mask in zip(here, xyxy_to_xywh(kept.boxes), kept.scores, pasted, strict=True):
-            assert np.abs(one.box - box).max() * wanted[0] / expected.size.height <= allowed.box, name
-            assert abs(one.score - float(score)) <= allowed.score, name
-            assert iou(one.mask, mask) >= allowed.iou, name
+    detector = OnnxDetector(PACKAGED_MODEL, threads=1)
+    for path in photographs:
+        expected = in_python[path.stem]
+        here = [one for one in found.get(path.stem, []) if one.score >= 0.5]
+        wanted = network_size(expected.size, detector.settings.image)
+        if min(expected.size) < 2 * DECODE_MARGIN * min(wanted):
+            assert not differences(here, expected, wanted, ALIKE), path.stem
+        elif told := differences(here, expected, wanted, REDUCED):
+            # Of two outlines with all but the same score, how the file was reduced decides: then it is the one that
+            # Python finds when it gets all pixels, as the page does.
+            [from_pixels] = detector.predict([images.read_image(path)])
+            assert not differences(here, from_pixels, wanted, REDUCED), (path.stem, told)
     archive = zipfile.ZipFile(io.BytesIO(saved(page, "#save-masks")))
     assert archive.testzip() is None
     assert archive.namelist() == [f"{name}_segmentation.png" for name in in_python]

@@ -65,7 +65,7 @@ def test_channels_last_is_timed_beside_the_plain_setting(benchmark, tmp_path):
 def test_the_second_version_agrees_too(benchmark):
     options = benchmark.parse(["--model", "v2", "--size", "96"])
     batch = benchmark.read_photographs(options)
-    theirs, ours, _ = benchmark.enter(*benchmark.make_networks(options, batch), batch, "plain", options)
+    theirs, ours, *_ = benchmark.enter(*benchmark.make_networks(options, batch), batch, "plain", options)
     figures = benchmark.compare(theirs, ours)  # untimed: its box head takes most of a minute a round on a small CPU
     assert figures["in_both"] > 0
     assert figures["box_difference_px"] < 1e-3

@@ -30,7 +30,7 @@ TINY = override(
         "image.max_size": 96,
         "backbone.fpn_channels": 16,
         "box_head.channels": 16,
-        "box_head.max_detections": 4,
+        "box_head.max_detections": 12,  # more than proposals, so that both classes are among them
         "mask_head.conv_channels": (8,),
         "mask_head.pool_size": 7,
         "mask_head.resolution": 14,

@@ -438,7 +438,7 @@ def test_worker_processes_change_no_number(tmp_path):
 def test_two_photographs_are_learnt_by_heart(tmp_path):
     pair = discs(2)
     settings = tiny_settings(
-        augmented=False, epochs=1, steps_per_epoch=120, learning_rate=2e-3, ema_decay=0.9, freeze_norm=True
+        augmented=False, epochs=1, steps_per_epoch=200, learning_rate=2e-3, ema_decay=0.9, freeze_norm=True
     )
     _, result = run(tmp_path, settings, train_set=pair, val_set=pair)
     assert result.history[-1]["val_jaccard"] > 0.9
