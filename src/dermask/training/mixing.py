@@ -17,7 +17,7 @@ import numpy as np
 
 from dermask.data.composed import place_lesion
 from dermask.data.dataset import LoadedSample
-from dermask.records import BoolArray, IntArray
+from dermask.records import BoolArray
 
 MAX_PASTED = 4
 _PASTED_AREA = (0.004, 0.12)  # of the photograph, drawn on a log scale
@@ -67,26 +67,14 @@ def bare_skin(sample: LoadedSample, rng: np.random.Generator) -> LoadedSample:
     """
     height, width = sample.masks.shape[1:]
     taken: BoolArray = np.any(sample.masks, axis=0)
-    sums = _sums(taken)
     margin = round(_SKIN_MARGIN * max(height, width))
     for share in np.linspace(*_SKIN_SIDES, _SKIN_TRIES):
         high, wide = (max(1, round(side * share * rng.uniform(0.7, 1.0))) for side in (height, width))
         top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
         bottom, right = top + high, left + wide
-        around = (max(0, top - margin), max(0, left - margin), min(height, bottom + margin), min(width, right + margin))
-        if _sum_in(sums, *around) == 0:
+        around = taken[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+        if not around.any():
             image = np.ascontiguousarray(sample.image[top:bottom, left:right])
             none = np.zeros((0, high, wide), np.bool_)
             return replace(sample, image=image, masks=none, labels=np.zeros(0, np.int64), ignored=None)
     return sample
-
-
-def _sums(taken: BoolArray) -> IntArray:
-    """(H + 1, W + 1): how many pixels are taken above and left of each corner."""
-    sums = np.zeros((taken.shape[0] + 1, taken.shape[1] + 1), np.int64)
-    sums[1:, 1:] = taken.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    return sums
-
-
-def _sum_in(sums: IntArray, top: int, left: int, bottom: int, right: int) -> int:
-    return int(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])
