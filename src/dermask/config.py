@@ -269,13 +269,17 @@ class AugmentSettings(Settings):
     """Probability that 1 to 4 lesions of other photographs are put on free skin."""
     bare_skin: Fraction = 0.0
     """Probability that only a part of the photograph's skin is shown, without a lesion."""
+    drawn: Fraction = 0.0
+    """Probability of a drawn scene of up to 4 lesions in the photograph's place; without any if there are several classes."""
 
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> Self:
         if self.scale_range[0] > self.scale_range[1]:
             raise ValueError(f"scale_range {list(self.scale_range)} must go from small to large")
-        if (total := self.mosaic + self.paste + self.bare_skin) > 1:
-            raise ValueError(f"mosaic, paste and bare_skin exclude each other and add up to {total:g}, more than 1")
+        if (total := self.mosaic + self.paste + self.drawn + self.bare_skin) > 1:
+            raise ValueError(
+                f"mosaic, paste, drawn and bare_skin exclude each other and add up to {total:g}, more than 1"
+            )
         return self
 
 
@@ -292,6 +296,7 @@ NO_AUGMENTATION = AugmentSettings(
     mosaic=0,
     paste=0,
     bare_skin=0,
+    drawn=0,
 )
 
 

@@ -165,6 +165,31 @@ class TestBatch:
         batch = batches(discs(4), settings)[0]
         assert [len(target.labels) for target in batch.targets].count(0) > 8
 
+    def test_drawn_scenes_take_the_place_of_photographs_and_read_none(self, tmp_path):
+        settings = tiny_settings(batch_size=16, steps_per_epoch=1)
+        settings = settings.model_copy(update={"augment": NO_AUGMENTATION.model_copy(update={"drawn": 1.0})})
+        unreadable = Dataset([Sample("missing", tmp_path / "missing.jpg")])
+        batch = batches(unreadable, settings)[0]
+        counts = [len(target.labels) for target in batch.targets]
+        assert 0 in counts
+        assert max(counts) > 1
+        assert len({image.numpy().tobytes() for image in batch.images}) == 16
+
+    def test_drawn_scenes_show_no_lesion_to_a_network_of_several_classes(self):
+        settings = tiny_settings(batch_size=8, steps_per_epoch=1)
+        model = settings.model.model_copy(update={"class_names": ("naevus", "melanoma")})
+        augment = NO_AUGMENTATION.model_copy(update={"drawn": 1.0})
+        settings = settings.model_copy(update={"model": model, "augment": augment})
+        assert [len(target.labels) for target in batches(discs(4), settings)[0].targets] == [0] * 8
+
+    def test_about_the_share_that_was_set_is_drawn(self):
+        settings = tiny_settings(batch_size=100, steps_per_epoch=1)
+        settings = settings.model_copy(
+            update={"augment": NO_AUGMENTATION.model_copy(update={"drawn": 0.2, "bare_skin": 0.3})}
+        )
+        names = batches(discs(4), settings)[0].image_ids
+        assert 10 <= sum(name.startswith("scene_") for name in names) <= 32
+
     def test_an_unreadable_photograph_stops_with_its_name(self, tmp_path):
         (tmp_path / "broken.jpg").write_bytes(b"not a photograph")
         dataset = Dataset([Sample("broken", tmp_path / "broken.jpg")])

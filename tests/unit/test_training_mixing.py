@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from dermask.config import AugmentSettings
 from dermask.data.dataset import LoadedSample
-from dermask.training.mixing import MAX_PASTED, bare_skin, paste_lesions
+from dermask.records import ImageSize
+from dermask.training.mixing import MAX_PASTED, bare_skin, drawn_scene, paste_lesions
 
 HEIGHT, WIDTH = 96, 128
 SKIN, LESION = (210, 170, 150), (90, 50, 40)
@@ -103,6 +104,32 @@ class TestBareSkin:
         assert bare_skin(sample, np.random.default_rng(0)) is sample
 
 
+class TestDrawnScenes:
+    def test_none_to_four_lesions_come_all_of_label_one(self):
+        scenes = [drawn_scene(ImageSize(64, 80), np.random.default_rng(seed), bare=False) for seed in range(40)]
+        assert {len(scene.masks) for scene in scenes} == {0, 1, 2, 3, 4}
+        for scene in scenes:
+            assert scene.image.shape == (64, 80, 3)
+            assert scene.masks.shape == (len(scene.labels), 64, 80)
+            assert (scene.labels == 1).all()
+
+    def test_bare_ones_have_no_lesion(self):
+        for seed in range(20):
+            assert drawn_scene(ImageSize(64, 64), np.random.default_rng(seed), bare=True).masks.shape == (0, 64, 64)
+
+    def test_the_same_numbers_draw_the_same_scene(self):
+        first, second, other = (
+            drawn_scene(ImageSize(48, 48), np.random.default_rng(seed), bare=False).image for seed in (5, 5, 6)
+        )
+        assert np.array_equal(first, second)
+        assert not np.array_equal(first, other)
+
+    @pytest.mark.parametrize(("size", "drawn"), [((1, 1), (32, 32)), ((32, 31), (32, 32)), ((40, 16), (40, 32))])
+    def test_a_small_size_is_drawn_at_the_smallest(self, size, drawn):
+        scene = drawn_scene(ImageSize(*size), np.random.default_rng(0), bare=False)
+        assert scene.image.shape[:2] == drawn
+
+
 def test_what_cannot_happen_together_adds_up_to_one_at_most():
-    with pytest.raises(ValueError, match=r"mosaic, paste and bare_skin exclude each other and add up to 1\.1"):
-        AugmentSettings(mosaic=0.4, paste=0.4, bare_skin=0.3)
+    with pytest.raises(ValueError, match=r"mosaic, paste, drawn and bare_skin exclude each other and add up to 1\.1"):
+        AugmentSettings(mosaic=0.3, paste=0.3, drawn=0.2, bare_skin=0.3)

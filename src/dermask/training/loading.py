@@ -25,7 +25,7 @@ from dermask.masks import mask_boxes
 from dermask.models.batching import Target
 from dermask.records import ImageSize, IntArray
 from dermask.threads import map_ahead
-from dermask.training.mixing import bare_skin, paste_lesions
+from dermask.training.mixing import bare_skin, drawn_scene, paste_lesions
 from dermask.training.transforms import augment, mosaic, shrink
 
 AHEAD = 2
@@ -139,20 +139,24 @@ class _BatchMaker:
         self.canvas = canvas_size(settings.model.image)
         self.cover = canvas_cover(settings.model.image)
         self.fill = _fill(settings.model.image)
+        self.several_classes = len(settings.model.class_names) > 1
         self.cache: dict[int, LoadedSample] | None = {} if settings.train.cache_images else None
 
     def __getitem__(self, place: Place) -> tuple[LoadedSample, int]:
         rng = np.random.default_rng((self.seed, place.epoch, 1 + place.position))  # 0 is the epoch's order
         seed = int(rng.integers(1 << 62))
-        kind, probabilities = rng.random(), self.augment
-        if len(self.dataset) > 1 and kind < probabilities.mosaic:
+        kind, shares, several = rng.random(), self.augment, len(self.dataset) > 1
+        if several and kind < shares.mosaic:
             parts = [self.load(place.photo), *self._load_others(rng)]
             return mosaic(parts, self.augment, self.canvas, rng, fill=self.fill), seed
-        sample = self.load(place.photo)
-        if len(self.dataset) > 1 and kind < probabilities.mosaic + probabilities.paste:
-            sample = paste_lesions(sample, self._load_others(rng), rng)
-        elif kind > 1 - probabilities.bare_skin:
-            sample = bare_skin(sample, rng)
+        if several and kind < shares.mosaic + shares.paste:
+            sample = paste_lesions(self.load(place.photo), self._load_others(rng), rng)
+        elif kind > 1 - shares.bare_skin:
+            sample = bare_skin(self.load(place.photo), rng)
+        elif kind > 1 - shares.bare_skin - shares.drawn:
+            sample = drawn_scene(self.canvas, rng, bare=self.several_classes)
+        else:
+            sample = self.load(place.photo)
         return augment(sample, self.augment, self.canvas, rng, fill=self.fill, cover=self.cover), seed
 
     def _load_others(self, rng: np.random.Generator) -> list[LoadedSample]:

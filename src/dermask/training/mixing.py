@@ -2,8 +2,8 @@
 
 Most labelled dermoscopy shows one lesion in the middle. A network that has seen nothing else outlines something on
 every photograph, and overlooks the second lesion. Here lesions of other photographs are put on the free skin of one
-(Ghiasi et al. 2021, arXiv:2012.07177), or a part of its skin is all that is shown. Mosaics are in
-`dermask.training.transforms`, for they lie on the canvas.
+(Ghiasi et al. 2021, arXiv:2012.07177), or a part of its skin is all that is shown, or a drawn scene takes its place.
+Mosaics are in `dermask.training.transforms`, for they lie on the canvas.
 
 Shapes: image (H, W, 3) uint8 RGB, masks (M, H, W) bool.
 """
@@ -17,7 +17,8 @@ import numpy as np
 
 from dermask.data.composed import place_lesion
 from dermask.data.dataset import LoadedSample
-from dermask.records import BoolArray
+from dermask.data.synthetic import MIN_SIDE, SceneSettings, draw_scene
+from dermask.records import BoolArray, ImageSize
 
 MAX_PASTED = 4
 _PASTED_AREA = (0.004, 0.12)  # of the photograph, drawn on a log scale
@@ -27,6 +28,8 @@ _PASTE_TRIES = 4  # per lesion
 _SKIN_SIDES = (0.7, 0.2)
 _SKIN_MARGIN = 0.03
 _SKIN_TRIES = 40
+# What photographs lack: none and several come more often than one, and stickers, rulers and bubbles on bare skin.
+_SCENES = SceneSettings(lesion_counts=(0.4, 0.2, 0.2, 0.12, 0.08), patch=0.2, ruler=0.25, bubbles=0.3)
 
 
 def paste_lesions(sample: LoadedSample, donors: Sequence[LoadedSample], rng: np.random.Generator) -> LoadedSample:
@@ -78,3 +81,16 @@ def bare_skin(sample: LoadedSample, rng: np.random.Generator) -> LoadedSample:
             none = np.zeros((0, high, wide), np.bool_)
             return replace(sample, image=image, masks=none, labels=np.zeros(0, np.int64), ignored=None)
     return sample
+
+
+def drawn_scene(size: ImageSize, rng: np.random.Generator, *, bare: bool) -> LoadedSample:
+    """A drawn photograph of skin with no to four lesions, all of label 1.
+
+    Args:
+        size: Height and width; a side under `MIN_SIDE` is drawn at that.
+        rng: All randomness.
+        bare: Draw no lesion, for networks that tell classes apart: a drawn one belongs to none of theirs.
+    """
+    height, width = (max(side, MIN_SIDE) for side in size)
+    seed = int(rng.integers(1 << 62))
+    return draw_scene(seed, ImageSize(height, width), num_lesions=0 if bare else None, settings=_SCENES)
