@@ -270,7 +270,7 @@ class AugmentSettings(Settings):
     bare_skin: Fraction = 0.0
     """Probability that only a part of the photograph's skin is shown, without a lesion."""
     drawn: Fraction = 0.0
-    """Probability of a drawn scene of up to 4 lesions in the photograph's place; without any if there are several classes."""
+    """Probability that a drawn scene of up to 4 lesions stands in for it; of none, where there are several classes."""
 
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> Self:

@@ -34,14 +34,14 @@ class FixedDetector:
     def __init__(self, class_names: tuple[str, ...] = ("lesion",)) -> None:
         self.class_names = class_names
         self.seen: list[str] = []
-        self.interrupt_after: int | None = None
+        self.interrupt_at: str | None = None  # by name: threads take the photographs in any order
 
     def predict(self, images: Sequence[object]) -> list[Detections]:
         return [self._predict_one(source) for source in images]
 
     def _predict_one(self, source: object) -> Detections:
         assert isinstance(source, Path | bytes)
-        if self.interrupt_after is not None and len(self.seen) >= self.interrupt_after:
+        if isinstance(source, Path) and source.name == self.interrupt_at:
             raise KeyboardInterrupt
         size = images.image_size(source)
         images.read_image(source)
@@ -209,7 +209,7 @@ class TestResume:
 
     def test_a_killed_run_goes_on_and_ends_like_a_whole_one(self, photos: Path, tmp_path: Path):
         detector = FixedDetector()
-        detector.interrupt_after = 2
+        detector.interrupt_at = "c.jpg"
         with pytest.raises(KeyboardInterrupt):
             run(photos, tmp_path / "out", detector=detector, batch_size=1)
         with (tmp_path / "out" / "predictions.jsonl").open("a") as file:
