@@ -1,17 +1,19 @@
 """How a model fares on changed, composed and lesion-free photographs: the tables and plots of docs/robustness.md.
 
-    uv run python tools/robustness.py bundled --data ../shared/isic2017 --part Validation -o docs/images/robustness.svg
+    uv run python tools/robustness.py bundled --data ../shared/isic2017 --part Validation \\
+        --leave-out tools/second_lesions.txt -o docs/images/robustness.svg
 
 Three things, all from photographs that the model was not trained on: the Jaccard index against the strength of each of
 `dermask.data.perturbations`, on every other photograph; photographs with two to five lesions as `dermask.data.composed`
 makes them; and false alarms where there is nothing to find, on skin beside the lesions, on drawn skin and on what is no
-skin at all. A count is of lesions that score at least --score-thresh.
+skin at all. A count is of lesions that score at least --score-thresh. Photographs named in --leave-out show lesions
+that nobody outlined: nothing is composed of them and none of their skin is taken for bare, but they are shown changed.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--count", type=int, default=120, help="photographs to compose, and of each kind without lesion"
     )
+    parser.add_argument("--leave-out", type=Path, help="image ids, one a line, # before a remark")
     parser.add_argument("--threads", type=int)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the curves, as SVG")
     options = parser.parse_args()
@@ -52,10 +55,21 @@ def main() -> None:
     detector = load(name, device="cpu", threads=options.threads, engine="auto" if name else "onnxruntime")
     curves = [(kind, curve(detector, data[:: options.every], kind)) for kind in PERTURBATIONS]
     print_curves(curves)
-    print_composed(detector, compose(data, options.count), options.score_thresh)
-    print_false_alarms(detector, data, options.count, options.score_thresh)
+    left_out = read_ids(options.leave_out, data)
+    print_composed(detector, compose(data, options.count, leave_out=left_out), options.score_thresh)
+    print_false_alarms(detector, data, left_out, options.count, options.score_thresh)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(draw(curves), encoding="utf-8")
+
+
+def read_ids(path: Path | None, data: Dataset) -> frozenset[str]:
+    """The image ids in a file, each of which the data must have."""
+    if path is None:
+        return frozenset()
+    ids = frozenset(line for line in path.read_text(encoding="utf-8").splitlines() if line and line[0] != "#")
+    if unknown := ids - {sample.image_id for sample in data}:
+        raise SystemExit(f"{path}: {min(unknown)} is not among the {len(data)} photographs")
+    return ids
 
 
 Point = tuple[float, float, float, float]  # strength, mean Jaccard index, and its 95 % interval
@@ -98,13 +112,15 @@ def print_composed(detector: Detector, data: Dataset, score_thresh: float) -> No
     print(
         f"\n{len(data)} composed photographs with {lesions} lesions: mask AP50 {figures.coco.mask.ap50:.3f}, ", end=""
     )
-    print(f"mask AP {figures.coco.mask.ap:.3f}, as many found as there are on {100 * np.mean(right):.0f} %")
+    print(f"mask AP {figures.coco.mask.ap:.3f}, as many found as there are on {100 * np.mean(right):.1f} %")
 
 
-def print_false_alarms(detector: Detector, data: Dataset, count: int, score_thresh: float) -> None:
+def print_false_alarms(
+    detector: Detector, data: Dataset, left_out: Collection[str], count: int, score_thresh: float
+) -> None:
     """Photographs of each hundred on which something is found."""
     kinds: dict[str, Callable[[], Iterator[ByteArray]]] = {
-        "skin beside lesions": lambda: bare_skin(data),
+        "skin beside lesions": lambda: bare_skin(data, left_out),
         "drawn skin": lambda: (draw_scene(seed, ImageSize(256, 320), num_lesions=0).image for seed in range(count)),
         "no skin": lambda: no_skin(count),
     }
@@ -114,9 +130,11 @@ def print_false_alarms(detector: Detector, data: Dataset, count: int, score_thre
         print(f"| {name} | {len(alarms)} | {100 * np.mean(alarms):.1f} |")
 
 
-def bare_skin(data: Dataset) -> Iterator[ByteArray]:
+def bare_skin(data: Dataset, left_out: Collection[str]) -> Iterator[ByteArray]:
     """The largest corner of each photograph that its lesions leave free, of at least a fifth of the side."""
     for index in range(len(data)):
+        if data[index].image_id in left_out:
+            continue
         sample = data.load(index)
         taken = sample.masks.any(axis=0)
         height, width = taken.shape

@@ -64,6 +64,19 @@ def test_the_photographs_themselves_stay_as_they_are():
     assert np.array_equal(SINGLES[0].image, before)
 
 
+def test_what_is_left_out_is_neither_ground_nor_lesion():
+    its_skin = [200, 170, 150]  # photo_0 alone
+    two = compose(SINGLES, 20, leave_out=["photo_0"])
+    others = compose(Dataset(list(SINGLES)[1:], ("lesion",), name="singles"), 20)
+    assert [sample.image.tobytes() for sample in two] == [sample.image.tobytes() for sample in others]
+    assert all((sample.image != its_skin).any(axis=-1).all() for sample in two)
+
+
+def test_leaving_out_all_is_refused():
+    with pytest.raises(LabelError, match="no photograph whose only lesion covers"):
+        compose(SINGLES, 1, leave_out={sample.image_id for sample in SINGLES})
+
+
 def test_none_composed_is_an_empty_data_set():
     assert len(compose(SINGLES, 0)) == 0
 

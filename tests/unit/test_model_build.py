@@ -182,7 +182,7 @@ def test_it_learns_two_images_by_heart():
     model = build_model(settings, seed=0)
     # Statistics of two images differ between steps by more than there is to learn at the end: settle, then hold them.
     settle_norm(model, lambda: model.losses(images, targets, seeds=torch.arange(2)))
-    steps = 200
+    steps = 300  # 200 are short on processors whose products round otherwise
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
     history = []

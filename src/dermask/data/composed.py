@@ -8,7 +8,7 @@ mask, moved alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -25,18 +25,22 @@ _MARGIN = 0.25  # of the lesion's size, over which it is blended
 _TRIES = 60
 
 
-def compose(dataset: Dataset, count: int, *, seed: int = 0) -> Dataset:
+def compose(dataset: Dataset, count: int, *, seed: int = 0, leave_out: Collection[str] = ()) -> Dataset:
     """Photographs with 2 to `MAX_LESIONS` lesions each, in memory.
 
     Args:
         dataset: Photographs with outlines; those with one small lesion are written on, all with one give lesions.
         count: How many to compose.
         seed: Of everything random.
+        leave_out: Image ids not to use, such as of photographs with a further lesion that nobody outlined: composed,
+            they would show more lesions than are labelled.
 
     Raises:
         LabelError: No photograph has a lesion small enough to leave room for others.
     """
-    singles = [index for index, sample in enumerate(dataset) if len(sample.instances) == 1]
+    singles = [
+        index for index, sample in enumerate(dataset) if len(sample.instances) == 1 and sample.image_id not in leave_out
+    ]
     areas = {index: float(dataset.load(index).masks.mean()) for index in singles}
     grounds = [index for index in singles if _OWN_AREA[0] <= areas[index] <= _OWN_AREA[1]]
     if not grounds:
