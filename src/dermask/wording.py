@@ -29,6 +29,15 @@ def short_path(text: str, *, keep: int = 2) -> str:
     return text
 
 
+def plain_path(text: str) -> str:
+    """A path without what is of one machine only: of an absolute one, or one that climbs, its last part is left."""
+    for kind in (PurePosixPath, PureWindowsPath):
+        path = kind(text)
+        if path.is_absolute() or ".." in path.parts:
+            return path.name or text
+    return text
+
+
 def short_word(word: str) -> str:
     """A word of a command, its path as `short_path` gives it; in ``--option=path`` too."""
     name, equals, value = word.partition("=")

@@ -113,7 +113,9 @@ def test_training_goes_on_from_the_model_that_comes_along(
     assert run(["train", "--data", str(scenes), "--weights", "bundled", *FEW_STEPS, "-o", "tuned"]) == 0
     assert "0 fresh" in capsys.readouterr().err
     assert "fpn_channels = 16" in Path("tuned/config.toml").read_text()
-    assert json.loads(Path("tuned/data.json").read_text())["weights"] == "bundled"
+    sources = json.loads(Path("tuned/data.json").read_text())
+    assert sources["weights"] == "bundled"
+    assert sources["weights_hash"] == detector_module.model_fingerprint(detector_module.PACKAGED_MODEL)
     assert run(["train", "-o", "tuned", "--resume"]) == 0
     start = load_file(trained / "checkpoints" / "best.safetensors")
     tuned = load_file(Path("tuned/checkpoints/best.safetensors"))

@@ -14,6 +14,7 @@ from dermask.cli.main import run
 from dermask.config import ModelSettings, RunSettings, override
 from dermask.errors import OutputExistsError, WeightsError
 from dermask.export.export import compare, export_onnx
+from dermask.inference.model_file import read_model_file
 from dermask.inference.onnx_detector import OnnxDetector
 from dermask.inference.torch_detector import TorchDetector
 from dermask.models.build import build_model
@@ -103,12 +104,18 @@ def test_training_can_start_from_it(exported: Path):
 def test_the_command_writes_a_file_that_predicts(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     header = {"dermask": json.dumps(metadata())}
-    save_file({name: value.contiguous() for name, value in tiny().state_dict().items()}, "tiny.safetensors", header)
-    arguments = ["export", "tiny.safetensors", "-o", "tiny.onnx", "--half", "--licence", "CC0-1.0"]
+    weights = Path("runs/tiny/checkpoints/best.safetensors")
+    weights.parent.mkdir(parents=True)
+    save_file({name: value.contiguous() for name, value in tiny().state_dict().items()}, weights, header)
+    Path("runs/tiny/data.json").write_text(json.dumps({"data": str(tmp_path / "labels.json"), "weights": "bundled"}))
+    arguments = ["export", "runs/tiny", "-o", "tiny.onnx", "--half", "--licence", "CC0-1.0"]
     status = run(arguments)
     out, err = capsys.readouterr()
     assert (status, out) == (0, "tiny.onnx\n"), err
     assert "equal to the network on 12 photographs" in err
-    assert Path("tiny.onnx").stat().st_size < 0.7 * Path("tiny.safetensors").stat().st_size
+    assert Path("tiny.onnx").stat().st_size < 0.7 * weights.stat().st_size
+    assert read_model_file(Path("tiny.onnx")).metadata["run"] == {
+        "sources": {"data": "labels.json", "weights": "bundled"}
+    }
     assert run(arguments) == 1
     assert "tiny.onnx: already exists" in capsys.readouterr().err

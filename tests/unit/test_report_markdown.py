@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dermask.report.markdown import code, escape, plain_command, plain_path, table
+from dermask.report.markdown import code, escape, plain_command, table
 
 
 @pytest.mark.parametrize(
@@ -40,23 +40,6 @@ def test_whatever_stands_in_cells_a_row_keeps_its_cells(rows: list[tuple[str, st
     assert len(lines) == len(rows) + 2
     for line in lines:
         assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
-
-
-@pytest.mark.parametrize(
-    ("path", "shown"),
-    [
-        ("", ""),
-        ("/", "/"),
-        ("isic2017", "isic2017"),
-        ("runs/first", "runs/first"),
-        ("/home/me/isic2017/", "isic2017"),
-        ("../shared/isic2017", "isic2017"),
-        ("data/../../x", "x"),
-        ("C:\\Users\\me\\isic2017", "isic2017"),
-    ],
-)
-def test_a_path_is_shown_without_the_machine_it_is_on(path: str, shown: str) -> None:
-    assert plain_path(path) == shown
 
 
 def test_a_command_keeps_its_options_and_loses_its_places() -> None:

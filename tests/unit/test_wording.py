@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dermask.wording import short_path, short_word
+from dermask.wording import plain_path, short_path, short_word
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,20 @@ def test_an_absolute_path_keeps_its_last_parts(path: str, shown: str) -> None:
 )
 def test_a_word_of_a_command_too(word: str, shown: str) -> None:
     assert short_word(word) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("", ""),
+        ("/", "/"),
+        ("isic2017", "isic2017"),
+        ("runs/first", "runs/first"),
+        ("/home/me/isic2017/", "isic2017"),
+        ("../shared/isic2017", "isic2017"),
+        ("data/../../x", "x"),
+        ("C:\\Users\\me\\isic2017", "isic2017"),
+    ],
+)
+def test_a_path_is_shown_without_the_machine_it_is_on(path: str, shown: str) -> None:
+    assert plain_path(path) == shown

@@ -101,6 +101,7 @@ def _export_float(
     import dermask
     from dermask.errors import WeightsError
     from dermask.export.export import export_onnx
+    from dermask.export.provenance import describe_run
     from dermask.inference.detector import find_model, read_checkpoint_header
     from dermask.inference.torch_detector import TorchDetector
 
@@ -110,6 +111,8 @@ def _export_float(
     photographs = _given(check, output) if check else _drawn()
     header = read_checkpoint_header(checkpoint)
     metadata = {**header, "exported_by": f"dermask {dermask.__version__}"} | ({"licence": licence} if licence else {})
+    if run := describe_run(checkpoint):
+        metadata["run"] = run
     network = TorchDetector.from_checkpoint(checkpoint).model
     note(f"tracing {checkpoint}: about a minute")
     with counting("compare", "photographs", len(photographs)) as show_progress:

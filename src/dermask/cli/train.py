@@ -63,6 +63,7 @@ class Sources:
     split_hash: str | None = None
     fold: int | None = None
     weights: str | None = None
+    weights_hash: str | None = None
     skip_bad: bool = False
 
 
@@ -215,6 +216,7 @@ def train_on(
     """Train a network for the classes of `train_set`, telling on stderr how it goes."""
     from dermask.cli.progress import TrainingProgress
     from dermask.files import write_text
+    from dermask.inference.detector import model_fingerprint
     from dermask.models.build import build_model
     from dermask.models.weights import load_weights
     from dermask.training.loop import train
@@ -225,8 +227,11 @@ def train_on(
     model = build_model(settings.model, seed=settings.train.seed)
     # A run that never finished an epoch has no state of its own yet: it begins again, from the same weights.
     if sources.weights is not None and not last_checkpoint(run_dir).is_file():
-        report = load_weights(model, _weights_source(sources.weights))
+        source = _weights_source(sources.weights)
+        report = load_weights(model, source)
         note(str(report))
+        if Path(source).is_file():
+            sources = replace(sources, weights_hash=model_fingerprint(Path(source)))
     note(f"{plural(len(train_set), 'photograph')} to train on, {len(val_set):,} to validate on")
     if is_first_process() and not resume:
         write_text(run_dir / SOURCES_FILE, json.dumps(asdict(sources), indent=2) + "\n")

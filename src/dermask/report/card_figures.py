@@ -17,9 +17,9 @@ from dermask.report.evaluation_tables import (
     SUBGROUP_FIGURES,
     TOO_FEW,
 )
-from dermask.report.markdown import code, escape, plain_path, table
+from dermask.report.markdown import code, escape, table
 from dermask.report.tables import COCO_FIGURES, ISIC_FIGURES, NOT_DEFINED
-from dermask.wording import plural
+from dermask.wording import plain_path, plural
 
 _WHOLE = ("found", "missed", "false_alarms", "photos_with_false_alarm")
 TOO_SMALL = "too small for a claim"

@@ -27,8 +27,8 @@ class CardModel:
         file: Its file.
         run_dir: The run that the file lies in; None for a file of its own.
         settings: The run's settings; None where the file holds those of the network alone.
-        environment: The run's environment.json; empty without one.
-        sources: Its data.json; empty without one.
+        environment: The run's environment.json, or what an exported file took of it; empty without either.
+        sources: Its data.json, likewise.
         history: Its history.csv; empty without one.
     """
 
@@ -81,7 +81,7 @@ def read_model(path: Path) -> CardModel:
     run_dir = path.parent.parent if path.parent.name == "checkpoints" else None
     if run_dir is None:
         name = f"dermask {network.preset}, packaged" if _is_packaged(path) else path.stem
-        return CardModel(name, file, None, settings)
+        return CardModel(name, file, None, settings, _taken_along(file, "environment"), _taken_along(file, "sources"))
     history = run_dir / "history.csv"
     return CardModel(
         name=run_dir.resolve().name,
@@ -130,6 +130,13 @@ def _other_files(model: CardModel) -> Iterator[Path]:
 
 def _is_packaged(path: Path) -> bool:
     return path.resolve() == PACKAGED_MODEL.resolve()
+
+
+def _taken_along(file: ModelFile, part: str) -> Mapping[str, Any]:
+    """What an exported file says of its run (`export.provenance`); empty where it does not."""
+    run = file.metadata.get("run")
+    found = run.get(part) if isinstance(run, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

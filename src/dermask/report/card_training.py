@@ -14,9 +14,9 @@ from typing import Any
 from dermask import config
 from dermask.report.card_evaluation import CardEvaluation
 from dermask.report.card_model import CardModel
-from dermask.report.markdown import code, escape, plain_command, plain_path
+from dermask.report.markdown import code, escape, plain_command
 from dermask.report.tables import settings_table
-from dermask.wording import plural
+from dermask.wording import plain_path, plural
 
 Row = tuple[str, str]
 
@@ -95,7 +95,8 @@ def procedure_rows(model: CardModel) -> list[Row]:
             if cells[0] not in _SAID_ELSEWHERE
         ]
     if weights := model.sources.get("weights"):
-        rows.append(("first weights", code(plain_path(str(weights)))))
+        digest = model.sources.get("weights_hash")
+        rows.append(("first weights", code(plain_path(str(weights))) + (f", hash {code(digest)}" if digest else "")))
     if processes := model.number("world_size"):
         rows.append(("processes", str(processes)))
     if step := model.number("step"):

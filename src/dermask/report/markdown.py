@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath, PureWindowsPath
+
+from dermask.wording import plain_path
 
 _WIDTH = 112
 
@@ -32,15 +33,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def plain_path(text: str) -> str:
-    """A path without what is of one machine only: of an absolute one, or one that climbs, its last part is left."""
-    for kind in (PurePosixPath, PureWindowsPath):
-        path = kind(text)
-        if path.is_absolute() or ".." in path.parts:
-            return path.name or text
-    return text
 
 
 def plain_command(words: Sequence[str]) -> str:
