@@ -93,7 +93,7 @@ def test_the_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]):
         ("predict -o out", 2, "Missing argument"),
         ("predict photo.jpg -o out --save drawing", 2, "--save drawing: choose from overlay,mask,coco,csv"),
         ("predict photo.jpg -o out --rule best", 2, "'--rule'"),
-        ("predict photo.jpg -o out --tidy edges", 2, "--tidy edges: choose from smooth,largest,holes, or all"),
+        ("predict photo.jpg -o out --tidy edges", 2, "--tidy edges: choose from smooth,largest,holes,all"),
         ("predict photo.jpg -o out --tidy ,", 2, "--tidy ,: choose from"),
         ("predict photo.jpg -o out --score-thresh 2", 2, "'--score-thresh'"),
         ("predict photo.jpg -o out --batch-size 0", 2, "'--batch-size'"),

@@ -93,10 +93,20 @@ def parse_tidy(text: str | None) -> tuple[TidyStep, ...]:
 
     if text is None:
         return ()
-    names = {name.strip() for name in text.split(",") if name.strip()}
-    if not names or names - {"all", *TIDY_STEPS}:
-        raise UsageMistake(f"--tidy {text}: choose from {','.join(TIDY_STEPS)}, or all")
-    return tuple(step for step in TIDY_STEPS if step in names or "all" in names)
+    names = parse_names("--tidy", text, (*TIDY_STEPS, "all"))
+    return TIDY_STEPS if "all" in names else tuple(step for step in TIDY_STEPS if step in names)
+
+
+def parse_names(option: str, text: str, known: Sequence[str]) -> frozenset[str]:
+    """The names in a list with commas.
+
+    Raises:
+        UsageMistake: One is not known, or there is none.
+    """
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if not names or names - set(known):
+        raise UsageMistake(f"{option} {text}: choose from {','.join(known)}")
+    return names
 
 
 def is_first_process() -> bool:

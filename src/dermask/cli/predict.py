@@ -19,6 +19,7 @@ from dermask.cli.common import (
     counting,
     given,
     note,
+    parse_names,
     parse_tidy,
     result,
 )
@@ -121,10 +122,7 @@ def parse_kinds(text: str) -> tuple[Kind, ...]:
     """
     from dermask.inference.outputs import KINDS
 
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in KINDS]
-    if unknown or not names:
-        raise UsageMistake(f"--save {text}: choose from {','.join(KINDS)}")
+    names = parse_names("--save", text, KINDS)
     return tuple(kind for kind in KINDS if kind in names)
 
 

@@ -8,7 +8,7 @@ mask, moved alike.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -55,20 +55,51 @@ def _compose_each(
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         ground = dataset.load(int(rng.choice(grounds)))
-        image, masks = ground.image.copy(), [ground.masks[0]]
-        wanted = int(rng.integers(2, MAX_LESIONS + 1))
-        for _ in range(_TRIES):
-            if len(masks) == wanted:
-                break
-            donor = dataset.load(int(rng.choice(singles)))
-            area = rng.uniform(*_ADDED_AREA)
-            if (placed := place_lesion(image, np.any(masks, axis=0), donor, area, rng)) is not None:
-                image, mask = placed
-                masks.append(mask)
-        if len(masks) == 1:
+        wanted = int(rng.integers(2, MAX_LESIONS + 1)) - 1
+
+        def draw(rng: np.random.Generator = rng) -> tuple[LoadedSample, float]:
+            return dataset.load(int(rng.choice(singles))), rng.uniform(*_ADDED_AREA)
+
+        image, placed = place_lesions(ground.image, ground.masks[0], draw, wanted=wanted, tries=_TRIES, rng=rng)
+        if not placed:
             continue  # no room was found
+        masks = [ground.masks[0], *(mask for _, mask in placed)]
         instances = tuple(Instance(1, Bitmask(mask)) for mask in masks)
         yield Sample(f"composed_{number:04}", image, ImageSize(*image.shape[:2]), instances)
+
+
+def place_lesions(
+    image: ByteArray,
+    taken: BoolArray,
+    draw: Callable[[], tuple[LoadedSample, float]],
+    *,
+    wanted: int,
+    tries: int,
+    rng: np.random.Generator,
+) -> tuple[ByteArray, list[tuple[LoadedSample, BoolArray]]]:
+    """The photograph with up to `wanted` lesions of others, none on another.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; not changed.
+        taken: (H, W) bool, pixels of lesions that are there.
+        draw: Gives a photograph with one lesion and what it shall cover, as for `place_lesion`; called for every try.
+        wanted: How many, if they find room.
+        tries: How many places are tried in all.
+        rng: All other randomness.
+
+    Returns:
+        The new photograph, and of each placed lesion the photograph that gave it and its mask (H, W).
+    """
+    placed: list[tuple[LoadedSample, BoolArray]] = []
+    for _ in range(tries):
+        if len(placed) == wanted:
+            break
+        donor, area = draw()
+        if (found := place_lesion(image, taken, donor, area, rng)) is not None:
+            image, mask = found
+            taken = taken | mask
+            placed.append((donor, mask))
+    return image, placed
 
 
 def place_lesion(

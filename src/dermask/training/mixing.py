@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dermask.data.composed import place_lesion
+from dermask.data.composed import place_lesions
 from dermask.data.dataset import LoadedSample
 from dermask.data.synthetic import MIN_SIDE, SceneSettings, draw_scene
 from dermask.records import BoolArray, ImageSize
@@ -43,24 +43,22 @@ def paste_lesions(sample: LoadedSample, donors: Sequence[LoadedSample], rng: np.
     Returns:
         The pasted lesions follow the photograph's own, with their own labels; without room, the photograph as it is.
     """
-    image, masks, labels = sample.image, list(sample.masks), sample.labels.tolist()
-    taken: BoolArray = np.any(sample.masks, axis=0)
     givers = [donor for donor in donors if len(donor.masks) == 1]
-    wanted = int(rng.integers(1, MAX_PASTED + 1))
-    for _ in range(wanted * _PASTE_TRIES if givers else 0):
-        donor = givers[int(rng.integers(len(givers)))]
-        area = float(np.exp(rng.uniform(*np.log(_PASTED_AREA))))
-        if (placed := place_lesion(image, taken, donor, area, rng)) is None:
-            continue
-        image, mask = placed
-        taken = taken | mask
-        masks.append(mask)
-        labels.append(int(donor.labels[0]))
-        if len(masks) == len(sample.masks) + wanted:
-            break
-    if len(masks) == len(sample.masks):
+    if not givers:
         return sample
-    return replace(sample, image=image, masks=np.stack(masks), labels=np.array(labels, np.int64))
+    taken: BoolArray = np.any(sample.masks, axis=0)
+    wanted = int(rng.integers(1, MAX_PASTED + 1))
+
+    def draw() -> tuple[LoadedSample, float]:
+        donor = givers[int(rng.integers(len(givers)))]
+        return donor, float(np.exp(rng.uniform(*np.log(_PASTED_AREA))))
+
+    image, placed = place_lesions(sample.image, taken, draw, wanted=wanted, tries=wanted * _PASTE_TRIES, rng=rng)
+    if not placed:
+        return sample
+    masks = np.stack([*sample.masks, *(mask for _, mask in placed)])
+    labels = np.concatenate([sample.labels, *(donor.labels for donor, _ in placed)])
+    return replace(sample, image=image, masks=masks, labels=labels)
 
 
 def bare_skin(sample: LoadedSample, rng: np.random.Generator) -> LoadedSample:
