@@ -31,7 +31,7 @@ from dermask.data.unpack import MARK
 from dermask.errors import InputError, LabelError, OutputExistsError, SettingError
 
 SMALL = small_archives()
-QUICK = Patience(timeout=1, attempts=1)
+QUICK = Patience(timeout=5, attempts=1)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from dermask.errors import InputError
 
 BODY = np.random.default_rng(0).bytes(700_000)
 FIRST = BODY[:300_000]
-QUICK = Patience(timeout=0.3, attempts=3, first_wait=1.0)
+QUICK = Patience(timeout=5, attempts=3, first_wait=1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from dermask.web_page.runtime import SCRIPT_FILE, WASM_FILE, fetch_runtime, find
 
 SCRIPT = b"/*!\n * ONNX Runtime Web v1.30.0\n */\nexport default 1;"
 WASM = b"\0asm" + bytes(range(256)) * 400
-QUICK = Patience(timeout=0.5, attempts=2, first_wait=0.01)
+QUICK = Patience(timeout=5, attempts=2, first_wait=0.01)
 
 
 @pytest.fixture(autouse=True)
