@@ -97,6 +97,8 @@ def procedure_rows(model: CardModel) -> list[Row]:
     if weights := model.sources.get("weights"):
         digest = model.sources.get("weights_hash")
         rows.append(("first weights", code(plain_path(str(weights))) + (f", hash {code(digest)}" if digest else "")))
+    if parts := list(_mean_of(model.metadata.get("mean_of"))):
+        rows.append(("mean of the weights of", ", ".join(parts)))
     if processes := model.number("world_size"):
         rows.append(("processes", str(processes)))
     if step := model.number("step"):
@@ -197,6 +199,13 @@ def _named(sources: Mapping[str, Any], part: str) -> Iterator[str]:
     if place:
         name = sources.get(f"{prefix}part")
         yield code(plain_path(str(place)) + (f" {name}" if name else ""))
+
+
+def _mean_of(models: object) -> Iterator[str]:
+    """The networks of which a file is the mean, as tools/average_weights.py writes them."""
+    for one in models if isinstance(models, list) else []:
+        if isinstance(one, Mapping) and isinstance(one.get("share"), float):
+            yield f"{code(one.get('model', ''))} ({100 * one['share']:.0f} %, hash {code(one.get('sha256', ''))})"
 
 
 def _machine(environment: Mapping[str, Any]) -> Iterator[Row]:
