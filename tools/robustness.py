@@ -31,6 +31,7 @@ from dermask.inference.detector import Detector
 from dermask.masks import detections_bitmask
 from dermask.records import ByteArray, ImageSize
 
+_SEEDS_APART = 5000  # more than anybody draws
 _PLOT_WIDTH, _PLOT_HEIGHT, _COLUMNS, _GAP = 250, 150, 3, 46
 
 
@@ -47,6 +48,7 @@ def main() -> None:
         "--count", type=int, default=120, help="photographs to compose, and of each kind without lesion"
     )
     parser.add_argument("--leave-out", type=Path, help="image ids, one a line, # before a remark")
+    parser.add_argument("--seed", type=int, default=0, help="of what is composed and drawn")
     parser.add_argument("--threads", type=int)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the curves, as SVG")
     options = parser.parse_args()
@@ -56,8 +58,8 @@ def main() -> None:
     curves = [(kind, curve(detector, data[:: options.every], kind)) for kind in PERTURBATIONS]
     print_curves(curves)
     left_out = read_ids(options.leave_out, data)
-    print_composed(detector, compose(data, options.count, leave_out=left_out), options.score_thresh)
-    print_false_alarms(detector, data, left_out, options.count, options.score_thresh)
+    print_composed(detector, compose(data, options.count, seed=options.seed, leave_out=left_out), options.score_thresh)
+    print_false_alarms(detector, data, left_out, options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(draw(curves), encoding="utf-8")
 
@@ -116,17 +118,19 @@ def print_composed(detector: Detector, data: Dataset, score_thresh: float) -> No
 
 
 def print_false_alarms(
-    detector: Detector, data: Dataset, left_out: Collection[str], count: int, score_thresh: float
+    detector: Detector, data: Dataset, left_out: Collection[str], options: argparse.Namespace
 ) -> None:
     """Photographs of each hundred on which something is found."""
+    count, first = options.count, _SEEDS_APART * options.seed
+    skin = (draw_scene(first + number, ImageSize(256, 320), num_lesions=0).image for number in range(count))
     kinds: dict[str, Callable[[], Iterator[ByteArray]]] = {
         "skin beside lesions": lambda: bare_skin(data, left_out),
-        "drawn skin": lambda: (draw_scene(seed, ImageSize(256, 320), num_lesions=0).image for seed in range(count)),
+        "drawn skin": lambda: skin,
         "no skin": lambda: no_skin(count),
     }
     print("\n| nothing to find on | pictures | with a false alarm, per 100 |\n| --- | --- | --- |")
     for name, draw_all in kinds.items():
-        alarms = [len(detector.predict([image])[0].above(score_thresh)) > 0 for image in draw_all()]
+        alarms = [len(detector.predict([image])[0].above(options.score_thresh)) > 0 for image in draw_all()]
         print(f"| {name} | {len(alarms)} | {100 * np.mean(alarms):.1f} |")
 
 
