@@ -13,7 +13,7 @@ that nobody outlined: nothing is composed of them and none of their skin is take
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,9 +55,9 @@ def main() -> None:
     data = open_dataset(options.data, images=options.images, part=options.part)
     name = None if options.model == "bundled" else options.model
     detector = load(name, device="cpu", threads=options.threads, engine="auto" if name else "onnxruntime")
+    left_out = read_ids(options.leave_out, data)
     curves = [(kind, curve(detector, data[:: options.every], kind)) for kind in PERTURBATIONS]
     print_curves(curves)
-    left_out = read_ids(options.leave_out, data)
     print_composed(detector, compose(data, options.count, seed=options.seed, leave_out=left_out), options.score_thresh)
     print_false_alarms(detector, data, left_out, options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -121,16 +121,15 @@ def print_false_alarms(
     detector: Detector, data: Dataset, left_out: Collection[str], options: argparse.Namespace
 ) -> None:
     """Photographs of each hundred on which something is found."""
-    count, first = options.count, _SEEDS_APART * options.seed
-    skin = (draw_scene(first + number, ImageSize(256, 320), num_lesions=0).image for number in range(count))
-    kinds: dict[str, Callable[[], Iterator[ByteArray]]] = {
-        "skin beside lesions": lambda: bare_skin(data, left_out),
-        "drawn skin": lambda: skin,
-        "no skin": lambda: no_skin(count),
+    seeds = range(_SEEDS_APART * options.seed, _SEEDS_APART * options.seed + options.count)
+    kinds: dict[str, Iterator[ByteArray]] = {
+        "skin beside lesions": bare_skin(data, left_out),
+        "drawn skin": (draw_scene(seed, ImageSize(256, 320), num_lesions=0).image for seed in seeds),
+        "no skin": no_skin(options.count),
     }
     print("\n| nothing to find on | pictures | with a false alarm, per 100 |\n| --- | --- | --- |")
-    for name, draw_all in kinds.items():
-        alarms = [len(detector.predict([image])[0].above(options.score_thresh)) > 0 for image in draw_all()]
+    for name, pictures in kinds.items():
+        alarms = [len(detector.predict([image])[0].above(options.score_thresh)) > 0 for image in pictures]
         print(f"| {name} | {len(alarms)} | {100 * np.mean(alarms):.1f} |")
 
 

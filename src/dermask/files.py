@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and keep names from label files inside their folder.
+"""Write files whole or not at all, read back what a run wrote, keep names from label files inside their folder.
 
 A file is written under a temporary name in the folder where it belongs and then renamed, so a reader, or a run killed
 at any moment, meets either the old file or the new one and never half of one.
@@ -7,10 +7,12 @@ at any moment, meets either the old file or the new one and never half of one.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from dermask.errors import InputError
 
@@ -77,6 +79,23 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         reason = "a file has this name" if path.is_file() else error.strerror or str(error)
         raise InputError(str(path), f"no folder can be made here: {reason}", "choose another place") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON object that a run wrote, such as environment.json; empty where there is no such file.
+
+    Raises:
+        InputError: It cannot be read, or is not a JSON object any more.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(str(path), "is not as the run wrote it", "restore it, or remove it")
+    return content
 
 
 def safe_join(root: Path, name: str) -> Path:

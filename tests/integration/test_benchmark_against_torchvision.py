@@ -1,24 +1,15 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from scripts import load_script
 
 from dermask.training.distributed import choose_precision
-
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "against_torchvision.py"
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("against_torchvision", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look their types up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load_script("benchmarks/against_torchvision.py")
 
 
 @pytest.fixture(autouse=True)

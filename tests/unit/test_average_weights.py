@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,19 +9,14 @@ import pytest
 import torch
 from card_examples import metadata
 from safetensors.torch import load_file, save_file
+from scripts import load_script
 
 from dermask.errors import WeightsError
 from dermask.inference.detector import model_fingerprint, read_checkpoint_header
 from dermask.report.card_model import read_model
 from dermask.report.model_card import write_model_card
 
-_SPEC = importlib.util.spec_from_file_location(
-    "average_weights", Path(__file__).parents[2] / "tools" / "average_weights.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-average_weights = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(average_weights)
+average_weights = load_script("tools/average_weights.py")
 
 
 def checkpoint(folder: Path, value: float, count: int, shape: tuple[int, ...] = (2, 3)) -> Path:

@@ -7,10 +7,10 @@ import importlib
 import importlib.util
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 from typer.main import get_command
 
 import dermask
@@ -208,11 +208,7 @@ def _resolves(head: str, parts: list[str]) -> bool:
 
 
 def test_the_page_of_settings_is_fresh() -> None:
-    path = ROOT / "docs" / "write_settings.py"
-    spec = importlib.util.spec_from_file_location("write_settings", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("write_settings", module)
-    spec.loader.exec_module(module)
+    module = load_script("docs/write_settings.py")
     assert module.PAGE.read_text(encoding="utf-8") == module.render(), "run: uv run python docs/write_settings.py"
 
 

@@ -8,7 +8,7 @@ mask, moved alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -56,11 +56,8 @@ def _compose_each(
         rng = np.random.default_rng([seed, number])
         ground = dataset.load(int(rng.choice(grounds)))
         wanted = int(rng.integers(2, MAX_LESIONS + 1)) - 1
-
-        def draw(rng: np.random.Generator = rng) -> tuple[LoadedSample, float]:
-            return dataset.load(int(rng.choice(singles))), rng.uniform(*_ADDED_AREA)
-
-        image, placed = place_lesions(ground.image, ground.masks[0], draw, wanted=wanted, tries=_TRIES, rng=rng)
+        candidates = ((dataset.load(int(rng.choice(singles))), rng.uniform(*_ADDED_AREA)) for _ in range(_TRIES))
+        image, placed = place_lesions(ground.image, ground.masks[0], candidates, wanted=wanted, rng=rng)
         if not placed:
             continue  # no room was found
         masks = [ground.masks[0], *(mask for _, mask in placed)]
@@ -71,10 +68,9 @@ def _compose_each(
 def place_lesions(
     image: ByteArray,
     taken: BoolArray,
-    draw: Callable[[], tuple[LoadedSample, float]],
+    candidates: Iterable[tuple[LoadedSample, float]],
     *,
     wanted: int,
-    tries: int,
     rng: np.random.Generator,
 ) -> tuple[ByteArray, list[tuple[LoadedSample, BoolArray]]]:
     """The photograph with up to `wanted` lesions of others, none on another.
@@ -82,23 +78,22 @@ def place_lesions(
     Args:
         image: (H, W, 3) uint8 RGB; not changed.
         taken: (H, W) bool, pixels of lesions that are there.
-        draw: Gives a photograph with one lesion and what it shall cover, as for `place_lesion`; called for every try.
-        wanted: How many, if they find room.
-        tries: How many places are tried in all.
-        rng: All other randomness.
+        candidates: A photograph with one lesion, and what it shall cover, for each try, as for `place_lesion`; no more
+            are taken than needed.
+        wanted: How many, from 1, if they find room.
+        rng: All randomness of places and turns.
 
     Returns:
         The new photograph, and of each placed lesion the photograph that gave it and its mask (H, W).
     """
     placed: list[tuple[LoadedSample, BoolArray]] = []
-    for _ in range(tries):
-        if len(placed) == wanted:
-            break
-        donor, area = draw()
+    for donor, area in candidates:
         if (found := place_lesion(image, taken, donor, area, rng)) is not None:
             image, mask = found
             taken = taken | mask
             placed.append((donor, mask))
+            if len(placed) == wanted:
+                break
     return image, placed
 
 

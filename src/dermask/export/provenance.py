@@ -6,12 +6,10 @@ the versions and the device. An exported file takes both along, without the plac
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dermask.errors import InputError
+from dermask.files import read_json_object
 from dermask.wording import plain_path
 
 _PLACES = ("data", "images", "val", "val_images", "split_file", "weights")
@@ -55,13 +53,6 @@ def describe_run(checkpoint: Path) -> dict[str, dict[str, Any]]:
 
 
 def _chosen(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """The named values of a JSON object, those that are null left out; empty where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, Mapping):
-        raise InputError(str(path), "is not as the run wrote it", "restore it, or remove it")
+    """The named values of a run's file, those that are null left out."""
+    content = read_json_object(path)
     return {name: content[name] for name in names if content.get(name) is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from dermask import config
 from dermask.errors import InputError
+from dermask.files import read_json_object
 from dermask.inference.detector import PACKAGED_MODEL, model_fingerprint
 from dermask.inference.model_file import ModelFile, read_model_file
 from dermask.report.card_evaluation import CardEvaluation
@@ -88,8 +88,8 @@ def read_model(path: Path) -> CardModel:
         file=file,
         run_dir=run_dir,
         settings=settings,
-        environment=_read_json(run_dir / "environment.json"),
-        sources=_read_json(run_dir / "data.json"),
+        environment=read_json_object(run_dir / "environment.json"),
+        sources=read_json_object(run_dir / "data.json"),
         history=read_history(history) if history.is_file() else {},
     )
 
@@ -137,16 +137,3 @@ def _taken_along(file: ModelFile, part: str) -> Mapping[str, Any]:
     run = file.metadata.get("run")
     found = run.get(part) if isinstance(run, Mapping) else None
     return found if isinstance(found, Mapping) else {}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of the run; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise InputError(str(path), "is not as the run wrote it", "restore it, or remove it")
-    return content

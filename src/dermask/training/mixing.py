@@ -48,12 +48,11 @@ def paste_lesions(sample: LoadedSample, donors: Sequence[LoadedSample], rng: np.
         return sample
     taken: BoolArray = np.any(sample.masks, axis=0)
     wanted = int(rng.integers(1, MAX_PASTED + 1))
-
-    def draw() -> tuple[LoadedSample, float]:
-        donor = givers[int(rng.integers(len(givers)))]
-        return donor, float(np.exp(rng.uniform(*np.log(_PASTED_AREA))))
-
-    image, placed = place_lesions(sample.image, taken, draw, wanted=wanted, tries=wanted * _PASTE_TRIES, rng=rng)
+    candidates = (
+        (givers[int(rng.integers(len(givers)))], float(np.exp(rng.uniform(*np.log(_PASTED_AREA)))))
+        for _ in range(wanted * _PASTE_TRIES)
+    )
+    image, placed = place_lesions(sample.image, taken, candidates, wanted=wanted, rng=rng)
     if not placed:
         return sample
     masks = np.stack([*sample.masks, *(mask for _, mask in placed)])

@@ -22,8 +22,8 @@ import torch
 
 from dermask import __version__
 from dermask.config import RunSettings, to_toml
-from dermask.errors import InputError, OutputExistsError
-from dermask.files import make_folder, write_text
+from dermask.errors import OutputExistsError
+from dermask.files import make_folder, read_json_object, write_text
 from dermask.training.distributed import Processes
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "faster-coco-eval")
@@ -61,14 +61,10 @@ def write_description(run_dir: Path, settings: RunSettings, environment: dict[st
     """Write config.toml and environment.json; a resumed run keeps its first description and adds to it.
 
     Raises:
-        InputError: The run's environment.json is not JSON any more.
+        InputError: The run's environment.json is damaged.
     """
     path = run_dir / "environment.json"
-    if epochs_done and path.is_file():
-        try:
-            first = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError(str(path), "is not as the run wrote it", "restore it, or remove it") from None
+    if epochs_done and (first := read_json_object(path)):
         first.setdefault("resumed", []).append({"after_epoch": epochs_done, **environment})
         environment = first
     write_text(run_dir / "config.toml", to_toml(settings))
