@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from dermask.errors import WeightsError
+from dermask.errors import DermaskError, WeightsError
 from dermask.export.provenance import describe_run
 from dermask.files import replacing
 from dermask.inference.detector import find_model, model_fingerprint, read_checkpoint_header
+from dermask.models.weights import read_state
 
 
 def main() -> None:
@@ -33,7 +34,10 @@ def main() -> None:
     shares = options.shares or [1.0] * len(options.models)
     if len(shares) != len(options.models) or min(shares) <= 0:
         raise SystemExit(f"--shares: {len(options.models)} numbers above 0 are needed, one for each model")
-    write_mean([find_model(model) for model in options.models], shares, options.output)
+    try:
+        write_mean([find_model(model) for model in options.models], shares, options.output)
+    except DermaskError as error:
+        raise SystemExit(str(error)) from None
     print(options.output)
 
 
@@ -50,8 +54,9 @@ def write_mean(paths: Sequence[Path], shares: Sequence[float], output: Path) -> 
     """
     total = sum(shares)
     parts = [share / total for share in shares]
-    mean = average([load_file(path) for path in paths], parts, names=[str(path) for path in paths])
-    header = read_checkpoint_header(paths[-1])
+    headers = [read_checkpoint_header(path) for path in paths]  # first: a file of another kind is refused by name
+    mean = average([read_state(path) for path in paths], parts, names=[str(path) for path in paths])
+    header = headers[-1]
     header["mean_of"] = [
         {"model": name_of(path), "sha256": model_fingerprint(path), "share": round(part, 6)}
         for path, part in zip(paths, parts, strict=True)

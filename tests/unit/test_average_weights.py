@@ -74,6 +74,28 @@ def test_other_networks_are_refused_and_nothing_is_written(two: list[Path], tmp_
     assert not (tmp_path / "mean.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], r"nothing: no such model"),
+        (["first", "exported.onnx"], r"exported\.onnx: is not a safetensors file or is truncated"),
+        (["first", "wide"], r"first.*best\.safetensors: is of another network than wide"),
+        (["first", "--shares", "1", "2"], r"--shares: 1 numbers above 0 are needed, one for each model"),
+    ],
+)
+def test_what_cannot_be_averaged_is_one_line(
+    arguments: list[str], message: str, two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path / "wide", 1.0, 1, (4, 3))
+    (tmp_path / "exported.onnx").write_bytes(b"\x08\x0a" * 40)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["average_weights.py", *arguments, "-o", "mean.safetensors"])
+    with pytest.raises(SystemExit, match=message) as ended:
+        average_weights.main()
+    assert "\n" not in str(ended.value.code)
+    assert not Path("mean.safetensors").exists()
+
+
 @pytest.mark.parametrize("odd", [None, "many", [3], [{"share": "half"}], [{"share": 1}]])
 def test_what_a_file_says_oddly_is_passed_over(odd: object, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
