@@ -263,6 +263,14 @@ class AugmentSettings(Settings):
     """Probability of drawn hair."""
     ruler: Fraction = 0.05
     """Probability of a drawn ruler."""
+    sticker: Fraction = 0.0
+    """Probability of a drawn colour sticker beside the lesions."""
+    dark_corners: Fraction = 0.0
+    """Probability of darkness beyond a circle, as a tube leaves it."""
+    noise: Fraction = 0.0
+    """Probability of a sensor's noise."""
+    jpeg: Fraction = 0.0
+    """Probability of JPEG at a quality from 20 to 80."""
     mosaic: Fraction = 0.1
     """Probability that 2 to 4 photographs are joined into one with several lesions."""
     paste: Fraction = 0.0
@@ -293,6 +301,10 @@ NO_AUGMENTATION = AugmentSettings(
     blur=0,
     hair=0,
     ruler=0,
+    sticker=0,
+    dark_corners=0,
+    noise=0,
+    jpeg=0,
     mosaic=0,
     paste=0,
     bare_skin=0,

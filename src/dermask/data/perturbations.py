@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from dermask.data.scene_artifacts import draw_hair
+from dermask.data.scene_camera import darken_corners
 from dermask.records import BoolArray, ByteArray
 
 Changed = tuple[ByteArray, BoolArray]
 _Change = Callable[[ByteArray, BoolArray, float, np.random.Generator], Changed]
-_CORNER_EDGE, _CORNER_GREY = 0.03, 8.0  # width of the edge as a share of the half diagonal; what lies beyond it
 _FILL = (124, 116, 104)  # where a turned photograph has no pixels: the mean colour of photographs
 
 
@@ -109,12 +109,8 @@ def _hair(image: ByteArray, masks: BoolArray, count: float, rng: np.random.Gener
 
 
 def _corners(image: ByteArray, masks: BoolArray, share: float, _: np.random.Generator) -> Changed:
-    """Dark beyond a circle about the centre, as a tube leaves it; masks go on behind it, as people outline them."""
-    height, width = image.shape[:2]
-    y, x = np.mgrid[:height, :width] + 0.5
-    reach = np.hypot(y - height / 2, x - width / 2) / (np.hypot(height, width) / 2)
-    light = np.clip((share - reach) / _CORNER_EDGE + 1, 0, 1)[..., None]
-    return _to_bytes(image * light + _CORNER_GREY * (1 - light)), masks
+    """Masks go on behind the tube's edge, as people outline them."""
+    return darken_corners(image, share), masks
 
 
 def _each(masks: BoolArray, move: Callable[[Image.Image], Image.Image], size: Sequence[int] | None = None) -> BoolArray:

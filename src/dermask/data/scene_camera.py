@@ -1,5 +1,7 @@
 """The optics of drawn scenes: light, what hides the skin at the frame's edge, and the camera's softness.
 
+Stickers and dark corners are laid on real photographs too: in training, and to see how much they disturb.
+
 H, W are the photograph's height and width; the shorter side sets the scale of everything.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dermask.data.scene_texture import Stencil, smooth_noise, smooth_step
@@ -22,6 +25,9 @@ _TINT_SHARES = (0.45, 0.16, 0.14, 0.15, 0.10)
 _PATCH_COLOURS = (
     (30, 120, 200), (60, 180, 175), (90, 150, 70), (235, 200, 60), (240, 150, 30), (200, 60, 60), (215, 213, 210)
 )  # fmt: skip
+
+_STICKER_TRIES = 5
+_CORNER_GREY = 8.0  # what a camera sees of a tube's inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +98,74 @@ def _sticker(rng: np.random.Generator, size: ImageSize) -> Image.Image:
     stencil = Stencil(size)
     stencil.disc((float(centre[0]), float(centre[1])), (radius, radius))
     return stencil.finish()
+
+
+def lay_sticker(image: ByteArray, keep_off: BoolArray, rng: np.random.Generator) -> ByteArray:
+    """Stick a woven, coloured disc on the skin, at times with a smaller one of another colour within.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; left as it is.
+        keep_off: (H, W) bool, what must stay in sight. Where nothing must, the sticker may fill the frame.
+        rng: Source of everything random.
+
+    Returns:
+        (H, W, 3) uint8, a new array; the photograph as it is where no place was found.
+    """
+    size = ImageSize(*image.shape[:2])
+    side, nothing_to_hide = min(size), not keep_off.any()
+    for _ in range(_STICKER_TRIES):
+        radius = side * rng.uniform(0.15, 0.8 if nothing_to_hide else 0.45)
+        turn = rng.uniform(0, 2 * np.pi)
+        out = np.array([np.cos(turn), np.sin(turn)]) / max(abs(np.cos(turn)), abs(np.sin(turn)))
+        reach = radius * rng.uniform(-1.0 if nothing_to_hide else -0.3, 0.85)  # below 0 the centre is in the frame
+        centre = (0.5 + 0.5 * out) * (size.width, size.height) + out * reach
+        disc = _disc(size, centre, radius)
+        if (np.asarray(disc)[keep_off] > 0).any():
+            continue
+        shadow = disc.filter(ImageFilter.GaussianBlur(0.012 * side)).point([level // 3 for level in range(256)])
+        picture = Image.composite(Image.new("RGB", disc.size, (40, 30, 30)), Image.fromarray(image), shadow)
+        picture = Image.composite(_woven(rng, size), picture, disc)
+        if rng.random() < 0.3:
+            inner = _disc(size, centre - out * radius * rng.uniform(0.0, 0.3), radius * rng.uniform(0.4, 0.7))
+            picture = Image.composite(_woven(rng, size), picture, inner)
+        return np.array(picture)
+    return image
+
+
+def _disc(size: ImageSize, centre: NDArray[np.float64], radius: float) -> Image.Image:
+    stencil = Stencil(size)
+    stencil.disc((float(centre[0]), float(centre[1])), (radius, radius))
+    return stencil.finish()
+
+
+def _woven(rng: np.random.Generator, size: ImageSize) -> Image.Image:
+    """Coloured cloth that fills the frame."""
+    colour = np.array(_PATCH_COLOURS[int(rng.integers(len(_PATCH_COLOURS)))]) + rng.uniform(-20, 20, 3)
+    weave = smooth_noise(rng, size, max(1.5, min(size) * rng.uniform(0.006, 0.02)), stretch=rng.uniform(1.0, 2.5))
+    cloth = colour.astype(np.float32) * (1 + np.float32(rng.uniform(0.02, 0.12)) * weave[..., None])
+    return Image.fromarray(np.clip(cloth, 0, 255).astype(np.uint8))
+
+
+def darken_corners(
+    image: ByteArray, share: float, *, edge: float = 0.03, off_centre: tuple[float, float] = (0.0, 0.0)
+) -> ByteArray:
+    """Dark beyond a circle, as a photograph through a tube has it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; left as it is.
+        share: The circle's radius as a share of half the diagonal.
+        edge: Over which light fades within it, as such a share too; above 0.
+        off_centre: (y, x) of its centre from the frame's, likewise.
+
+    Returns:
+        (H, W, 3) uint8, a new array.
+    """
+    height, width = image.shape[:2]
+    half = np.hypot(height, width) / 2
+    y, x = np.mgrid[:height, :width] + 0.5
+    reach = np.hypot(y - height / 2 - off_centre[0] * half, x - width / 2 - off_centre[1] * half) / half
+    light = np.clip((share - reach) / edge + 1, 0, 1)[..., None]
+    return np.asarray(np.clip(np.round(image * light + _CORNER_GREY * (1 - light)), 0, 255), dtype=np.uint8)
 
 
 def draw_light(rng: np.random.Generator, size: ImageSize) -> FloatArray:

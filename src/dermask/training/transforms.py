@@ -10,6 +10,7 @@ Matrices map (x, y, 1) of a photograph to (x, y) of the canvas.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from PIL import Image, ImageFilter
 from dermask.config import AugmentSettings
 from dermask.data.dataset import LoadedSample
 from dermask.data.scene_artifacts import draw_hair, draw_ruler
+from dermask.data.scene_camera import darken_corners, lay_sticker
 from dermask.records import BoolArray, ByteArray, ImageSize, IntArray
 
 Matrix = NDArray[np.float64]  # (2, 3)
@@ -40,7 +42,13 @@ _CONTRAST = 0.2
 _SATURATION = 0.3
 _HUE_DEGREES = 8.0
 _WHITE_BALANCE = 0.08
-_BLUR_RADIUS = (0.5, 1.5)  # pixels of the photograph
+_BLUR_RADIUS = (0.5, 4.0)  # pixels of the photograph, drawn on a log scale
+# Radius of what is light, the width of its edge, how far off the middle it lies: shares of half the diagonal.
+_CORNER_SHARES = (0.6, 1.0)
+_CORNER_EDGES = (0.01, 0.25)
+_CORNER_OFF_CENTRE = 0.04
+_NOISE_DEVIATION = (2.0, 24.0)  # grey levels, drawn on a log scale
+_JPEG_QUALITY = (20, 81)
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 _RGB_TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _QUARTER_TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
@@ -74,20 +82,51 @@ def augment(
         image (*size, 3) uint8; masks (M', *size) and labels (M',) of the objects that are still to be seen, M' <= M;
         ignored None: regions to ignore play no part in training.
     """
-    image = Image.fromarray(sample.image)
     draw = rng.random(4)
-    if draw[0] < settings.hair:
-        image = Image.fromarray(draw_hair(np.asarray(image), rng))
-    if draw[1] < settings.ruler:
-        image = Image.fromarray(draw_ruler(np.asarray(image), rng))
+    image = Image.fromarray(_lay_on(sample, settings, rng, hair=draw[0], ruler=draw[1]))
     if draw[2] < settings.blur:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(*_BLUR_RADIUS)))
+        image = image.filter(ImageFilter.GaussianBlur(math.exp(rng.uniform(*np.log(_BLUR_RADIUS)))))
     if draw[3] < settings.colour:  # before the warp, so that the fill keeps its colour
         image = image.convert("RGB", _random_colour_matrix(rng))
     matrix = _random_matrix(settings, ImageSize(*sample.image.shape[:2]), size, rng, cover)
-    warped = _warp(image, matrix, size, Image.Resampling.BILINEAR, fill)
+    warped = _degrade(_warp(image, matrix, size, Image.Resampling.BILINEAR, fill), settings, rng)
     masks, labels = _warp_objects(sample.masks, sample.labels, matrix, size)
     return replace(sample, image=warped, masks=masks, labels=labels, ignored=None)
+
+
+def _lay_on(
+    sample: LoadedSample, settings: AugmentSettings, rng: np.random.Generator, *, hair: float, ruler: float
+) -> ByteArray:
+    """The photograph with what may lie between skin and camera; hair and ruler are numbers drawn for them."""
+    image = sample.image
+    if _happens(settings.sticker, rng):
+        image = lay_sticker(image, np.any(sample.masks, axis=0), rng)
+    if hair < settings.hair:
+        image = draw_hair(image, rng)
+    if ruler < settings.ruler:
+        image = draw_ruler(image, rng)
+    if _happens(settings.dark_corners, rng):
+        edge, off_y, off_x = rng.uniform(*_CORNER_EDGES), *rng.normal(0, _CORNER_OFF_CENTRE, 2)
+        image = darken_corners(image, rng.uniform(*_CORNER_SHARES), edge=edge, off_centre=(off_y, off_x))
+    return image
+
+
+def _degrade(image: ByteArray, settings: AugmentSettings, rng: np.random.Generator) -> ByteArray:
+    """What a camera and its file do, at the scale at which the network sees it."""
+    if _happens(settings.noise, rng):
+        deviation = np.float32(np.exp(rng.uniform(*np.log(_NOISE_DEVIATION))))
+        grain = rng.standard_normal(image.shape, np.float32) * deviation
+        image = np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
+    if _happens(settings.jpeg, rng):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=int(rng.integers(*_JPEG_QUALITY)))
+        image = np.asarray(Image.open(file).convert("RGB"))
+    return image
+
+
+def _happens(probability: float, rng: np.random.Generator) -> bool:
+    # Nothing is drawn for what is off, so that a run without it stays the same run.
+    return probability > 0 and rng.random() < probability
 
 
 def mosaic(
