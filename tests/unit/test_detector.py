@@ -227,6 +227,18 @@ def test_no_model_means_the_packaged_one(tiny: MaskRCNN, tmp_path: Path, monkeyp
         load()
     save(tmp_path / "packaged.safetensors", tiny.state_dict())
     assert load().class_names == ("lesion", "scar")
+    assert find_model("bundled") == find_model(Path("packaged")) == tmp_path / "packaged.safetensors"
+
+
+def test_a_run_of_ones_own_goes_before_the_packaged_model_of_that_name(
+    tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bundled").mkdir()
+    with pytest.raises(WeightsError, match="holds no checkpoints"):
+        find_model("bundled")
+    save(tmp_path / "bundled" / "checkpoints" / "best.safetensors", tiny.state_dict())
+    assert find_model("bundled") == Path("bundled/checkpoints/best.safetensors")
 
 
 def write_text(path: Path) -> Path:

@@ -48,7 +48,6 @@ def card(
     Every number comes from the model's file, its run and its evaluations. What only people know comes from --words, and
     where that is missing the card says so. Needs no torch. Research use only.
     """
-    from dermask.cli.judged import PACKAGED_NAMES
     from dermask.cli.run_report import command_line
     from dermask.files import write_text
     from dermask.inference.detector import find_model
@@ -57,8 +56,7 @@ def card(
     from dermask.report.model_card import write_model_card
 
     refuse_existing(output, overwrite)
-    is_packaged = str(model) in PACKAGED_NAMES and not model.exists()
-    found = read_model(find_model(None if is_packaged else model))
+    found = read_model(find_model(model))
     told = CardWords() if words is None else read_words(words)
     evaluations = gather_evaluations(found, evaluation or ())
     if words is not None:

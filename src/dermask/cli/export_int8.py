@@ -40,12 +40,8 @@ class Int8Request:
 @contextmanager
 def float_model(model: Path, export: Callable[[Path], None]) -> Iterator[Path]:
     """The exported model to start from: the file itself, the packaged one, or one written for the time being."""
-    from dermask.cli.judged import PACKAGED_NAMES
     from dermask.inference.detector import find_model
 
-    if not model.exists() and str(model) in PACKAGED_NAMES:
-        yield find_model(None)
-        return
     found = find_model(model)
     if found.suffix.lower() == ".onnx":
         yield found

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["model", "results", "masks"]
 
-PACKAGED_NAMES = ("bundled", "packaged")
-"""What asks for the model that comes with the package; a file or folder of that name goes first."""
-
 UNDERSTOOD = (
     "a run's folder or a folder of runs, a .safetensors checkpoint, an .onnx file, COCO results or labels as .json, "
     "a folder of mask images, or bundled"
@@ -127,6 +124,7 @@ def open_judged(
         MissingExtraError: A checkpoint needs torch, which is not installed.
     """
     from dermask.images import SUFFIXES
+    from dermask.inference.detector import asks_for_packaged
 
     if model.suffix.lower() == ".json":
         return [_saved_results(model, dataset)]
@@ -136,7 +134,7 @@ def open_judged(
         if not _is_run(model) and not runs:
             return [_saved_folder(model, dataset)]
         paths = [model] if _is_run(model) else [*runs]
-    elif not model.exists() and str(model) in PACKAGED_NAMES:
+    elif asks_for_packaged(model):
         paths = [None]
     elif not model.exists():
         raise InputError(str(model), "no such file or folder", f"give {UNDERSTOOD}")
@@ -162,7 +160,13 @@ class _ModelOptions(NamedTuple):
 
 
 def _model(path: Path | None, dataset: Dataset, options: _ModelOptions, *, lazily: bool) -> Judged:
-    from dermask.inference.detector import find_model, load, model_fingerprint, read_checkpoint_header
+    from dermask.inference.detector import (
+        PACKAGED_NAMES,
+        find_model,
+        load,
+        model_fingerprint,
+        read_checkpoint_header,
+    )
 
     file = find_model(path)
     device, batch_size, threads, engine, tidying = options

@@ -45,7 +45,6 @@ DEFAULT_VAL_FRACTION = 0.2
 
 SOURCES_FILE = "data.json"
 DRAWN_SCENES = "drawn scenes"  # what stands in place of a path there after a demo
-BUNDLED = "bundled"  # the value of --weights that stands for the model that comes along
 
 
 @dataclass(frozen=True)
@@ -337,9 +336,9 @@ def _open(data: str, images: str | None, part: str | None, sources: Sources) -> 
 
 def _weights_source(weights: str) -> str:
     """What `load_weights` takes for a value of --weights."""
-    from dermask.inference.detector import find_model
+    from dermask.inference.detector import asks_for_packaged, find_model
 
-    return str(find_model(None)) if weights == BUNDLED else weights
+    return str(find_model(None)) if asks_for_packaged(weights) else weights
 
 
 def _settings_of_weights(weights: str) -> RunSettings | None:

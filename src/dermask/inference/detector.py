@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dermask.inference.openvino_detector import OpenVinoDetector
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "assets" / "small.onnx"
+PACKAGED_NAMES = ("bundled", "packaged")
+"""What asks for the model that comes with the package; a file or folder of that name goes first."""
 
 Photograph = ByteArray | Path | str | bytes
 """(H, W, 3) uint8 RGB pixels, a path, or the bytes of an image file."""
@@ -115,7 +117,7 @@ def load(
 
     Args:
         model: An exported `.onnx` file, a run's folder (its best checkpoint, else its last), a `.safetensors`
-            checkpoint, or None for the model that comes with the package.
+            checkpoint, or None or `bundled` for the model that comes with the package.
         device: Where to compute; `auto` takes a GPU if there is one.
         score_thresh: Leave out detections below this score, in [0, 1]; None keeps what the model was built with. An
             exported model has nothing below the threshold it was exported with, 0.05 unless set.
@@ -159,13 +161,18 @@ def exported_detector(engine: EngineName) -> type[OnnxDetector] | type[OpenVinoD
     return OnnxDetector
 
 
+def asks_for_packaged(model: str | Path) -> bool:
+    """Whether `model`, as `load` takes it, names the one that comes with the package."""
+    return str(model) in PACKAGED_NAMES and not Path(model).exists()
+
+
 def find_model(model: str | Path | None) -> Path:
     """The file that `model` stands for, as `load` takes it.
 
     Raises:
         WeightsError: There is none; says what to give instead.
     """
-    if model is None:
+    if model is None or asks_for_packaged(model):
         if PACKAGED_MODEL.is_file():
             return PACKAGED_MODEL
         raise WeightsError(
