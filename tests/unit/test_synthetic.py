@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from dermask import images, masks
 from dermask.data.coco import read_coco
 from dermask.data.scene_artifacts import draw_bubbles, draw_hair, draw_ink, draw_ruler
+from dermask.data.scene_camera import darken_corners, lay_sticker
 from dermask.data.scene_texture import cell_net, smooth_noise, smooth_step
 from dermask.data.synthetic import (
     MAX_LESIONS,
@@ -206,6 +207,35 @@ def test_hair_and_rulers_leave_most_of_the_photograph(draw) -> None:  # type: ig
     for seed in range(20):
         changed = (draw(image, np.random.default_rng(seed)) != image).any(axis=2).mean()
         assert 0 <= changed < 0.5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (96, 96), (900, 40)])
+def test_a_sticker_covers_only_what_it_may(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 190, dtype=np.uint8)
+    image.setflags(write=False)
+    everything, nothing = np.ones(size, np.bool_), np.zeros(size, np.bool_)
+    np.testing.assert_array_equal(lay_sticker(image, everything, np.random.default_rng(1)), image)
+    shares = []
+    for seed in range(30):
+        drawn = lay_sticker(image, nothing, np.random.default_rng(seed))
+        assert drawn.shape == image.shape
+        assert drawn.dtype == np.uint8
+        np.testing.assert_array_equal(drawn, lay_sticker(image, nothing, np.random.default_rng(seed)))
+        shares.append((drawn != image).any(axis=2).mean())
+    assert max(shares) > (0.9 if size[0] == size[1] else 0.01)
+
+
+@pytest.mark.parametrize(("share", "off_centre", "lit"), [(0.6, (0, 0), (32, 48)), (0.4, (0.3, -0.4), (50, 20))])
+def test_corners_are_dark_and_the_circle_keeps_its_light(share, off_centre, lit) -> None:  # type: ignore[no-untyped-def]
+    image = np.full((64, 96, 3), 190, dtype=np.uint8)
+    drawn = darken_corners(image, share, off_centre=off_centre)
+    assert (image == 190).all()
+    assert (drawn[lit] == 190).all()
+    assert (drawn[0, -1] < 10).all()
+    half = np.hypot(64, 96) / 2
+    area = np.pi * (share * half) ** 2
+    assert (drawn[..., 0] > 100).sum() <= 1.02 * area
+    assert (darken_corners(image, 2.0) == 190).all()
 
 
 def test_the_number_of_hairs_can_be_asked_for() -> None:

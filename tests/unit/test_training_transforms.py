@@ -138,7 +138,7 @@ class TestGeometry:
     def test_what_is_given_stays_as_it_is(self):
         sample = sample_with(disc(64, 64))
         image, masks = sample.image.copy(), sample.masks.copy()
-        settings = AugmentSettings(hair=1, ruler=1, blur=1, colour=1)
+        settings = AugmentSettings(hair=1, ruler=1, blur=1, colour=1, sticker=1, dark_corners=1, noise=1, jpeg=1)
         augment(sample, settings, CANVAS, np.random.default_rng(0))
         np.testing.assert_array_equal(sample.image, image)
         np.testing.assert_array_equal(sample.masks, masks)
@@ -280,6 +280,63 @@ class TestColour:
             result = augment(sample, only(colour=1.0), CANVAS, np.random.default_rng(seed))
             assert (result.image[34:] == FILL).all()
             assert (result.image[5:25, 2:10] != SKIN).any()
+
+
+class TestDisturbances:
+    KINDS = ("hair", "ruler", "sticker", "dark_corners", "blur", "noise", "jpeg")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_each_changes_pixels_and_leaves_masks(self, kind):
+        sample = LoadedSample(colourful(CANVAS), disc(64, 64, radius=12)[None], np.array([1]), None, "photo")
+        result = augment(sample, only(**{kind: 1.0}), CANVAS, np.random.default_rng(2))
+        assert (result.image != sample.image).any()
+        np.testing.assert_array_equal(result.masks, sample.masks)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_each_comes_as_often_as_asked(self, kind):
+        sample = LoadedSample(colourful(CANVAS), disc(64, 64, radius=12)[None], np.array([1]), None, "photo")
+        settings, rng = only(**{kind: 0.3}), np.random.default_rng(0)
+        changed = [(augment(sample, settings, CANVAS, rng).image != sample.image).any() for _ in range(200)]
+        assert 0.2 < np.mean(changed) < 0.4
+
+    def test_what_is_off_draws_no_number(self):
+        # So that a run of a version that lacked them stays the same run.
+        rng, other = np.random.default_rng(4), np.random.default_rng(4)
+        augment(sample_with(disc(64, 64)), NO_AUGMENTATION, CANVAS, rng)
+        other.random(4), other.random(3), other.uniform(size=1), other.uniform(size=1)
+        other.uniform(-0.0, 0.0, 2)
+        assert rng.random() == other.random()
+
+    def test_a_sticker_never_hides_a_lesion(self):
+        lesion = disc(64, 64, centre=(20, 40), radius=14)
+        for seed in range(40):
+            result = augment(sample_with(lesion), only(sticker=1.0), CANVAS, np.random.default_rng(seed))
+            assert (np.abs(result.image[lesion].astype(int) - LESION).max(axis=1) < 70).mean() > 0.9
+
+    def test_noise_keeps_the_mean_and_has_the_promised_strength(self):
+        spreads = []
+        for seed in range(40):
+            image = augment(sample_with(), only(noise=1.0), CANVAS, np.random.default_rng(seed)).image.astype(float)
+            assert image[..., 1].mean() == pytest.approx(SKIN[1], abs=2)
+            spreads.append(image[..., 1].std())
+        assert 1.8 < min(spreads) < 4
+        assert 15 < max(spreads) < 26
+
+    def test_blur_goes_from_hardly_to_strongly(self):
+        edges = np.zeros((64, 64, 3), np.uint8)
+        edges[:, 32:] = 255
+        sample = LoadedSample(edges, np.zeros((0, 64, 64), np.bool_), np.zeros(0, np.int64), None, "photo")
+        steps = [
+            np.abs(
+                np.diff(
+                    augment(sample, only(blur=1.0), CANVAS, np.random.default_rng(seed)).image[32, :, 0].astype(int)
+                )
+            )
+            for seed in range(40)
+        ]
+        steepest = [step.max() for step in steps]
+        assert max(steepest) > 120
+        assert min(steepest) < 35
 
 
 class TestMosaic:
