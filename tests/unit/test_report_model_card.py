@@ -413,8 +413,8 @@ class TestTraining:
         card = write_model_card(read_model(PACKAGED_MODEL))
         assert card.startswith("# Model card: dermask small, packaged\n")
         assert model_fingerprint(PACKAGED_MODEL) in card
-        assert "dermask train --data isic2017 --part Training --val-part Validation --weights isic31.onnx" in card
-        assert "--set augment.paste=0.18 --set augment.bare_skin=0.4" in card
+        assert "dermask train --data isic2017 --part Training --val-part Validation --weights bundled" in card
+        assert "--set augment.bare_skin=0.33 --set augment.drawn=0.08" in card
         assert "dermask export runs/small -o small.onnx --half" in card
 
 
