@@ -37,7 +37,7 @@ def main() -> None:
 
     data = open_dataset(arguments.data, images=arguments.images, part=arguments.part)
     data = data.select(spread(len(data), arguments.count))
-    detector = load(None if arguments.model == "bundled" else arguments.model)
+    detector = load(arguments.model)
     tiles = []
     for index, sample in enumerate(data):
         photograph = data.load(index)

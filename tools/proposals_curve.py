@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     data = open_dataset(arguments.data, images=arguments.images, part=arguments.part)
-    model = on_torch(load(None if arguments.model == "bundled" else arguments.model)).model
+    model = on_torch(load(arguments.model)).model
     given = model.settings
     rows = []
     print("| proposals | Jaccard | mask AP | median ms a photograph |\n| --- | --- | --- | --- |")

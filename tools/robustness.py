@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the curves, as SVG")
     options = parser.parse_args()
     data = open_dataset(options.data, images=options.images, part=options.part)
-    name = None if options.model == "bundled" else options.model
-    detector = load(name, device="cpu", threads=options.threads, engine="auto" if name else "onnxruntime")
+    engine = "onnxruntime" if options.model == "bundled" else "auto"
+    detector = load(options.model, device="cpu", threads=options.threads, engine=engine)
     left_out = read_ids(options.leave_out, data)
     curves = [(kind, curve(detector, data[:: options.every], kind)) for kind in PERTURBATIONS]
     print_curves(curves)

@@ -291,24 +291,8 @@ class AugmentSettings(Settings):
         return self
 
 
-NO_AUGMENTATION = AugmentSettings(
-    flip=0,
-    quarter_turn=0,
-    rotate_degrees=0,
-    scale_range=(1, 1),
-    shift=0,
-    colour=0,
-    blur=0,
-    hair=0,
-    ruler=0,
-    sticker=0,
-    dark_corners=0,
-    noise=0,
-    jpeg=0,
-    mosaic=0,
-    paste=0,
-    bare_skin=0,
-    drawn=0,
+NO_AUGMENTATION = AugmentSettings.model_validate(
+    dict.fromkeys(AugmentSettings.model_fields, 0) | {"scale_range": (1, 1)}
 )
 
 

@@ -11,7 +11,6 @@ framing) in place of weather.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from dermask.data.scene_artifacts import draw_hair
-from dermask.data.scene_camera import darken_corners
+from dermask.data.scene_camera import darken_corners, through_jpeg
 from dermask.records import BoolArray, ByteArray
 
 Changed = tuple[ByteArray, BoolArray]
@@ -60,9 +59,7 @@ class Perturbation:
 
 
 def _jpeg(image: ByteArray, masks: BoolArray, quality: float, _: np.random.Generator) -> Changed:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=int(quality))
-    return np.asarray(Image.open(file).convert("RGB")), masks
+    return through_jpeg(image, int(quality)), masks
 
 
 def _blur(image: ByteArray, masks: BoolArray, share: float, _: np.random.Generator) -> Changed:

@@ -1,12 +1,13 @@
 """The optics of drawn scenes: light, what hides the skin at the frame's edge, and the camera's softness.
 
-Stickers and dark corners are laid on real photographs too: in training, and to see how much they disturb.
+Stickers, dark corners and JPEG befall real photographs too: in training, and to see how much they disturb.
 
 H, W are the photograph's height and width; the shorter side sets the scale of everything.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,11 +50,8 @@ class Surround:
     def cover(self, image: ByteArray) -> ByteArray:
         """The photograph, (H, W, 3) uint8, behind its surround."""
         if self.patch is not None:
-            picture = Image.fromarray(image)
-            shadow = self.patch.filter(ImageFilter.GaussianBlur(2.0)).point([level // 3 for level in range(256)])
-            picture = Image.composite(Image.new("RGB", picture.size, (40, 30, 30)), picture, shadow)
-            picture = Image.composite(Image.new("RGB", picture.size, self.patch_colour), picture, self.patch)
-            image = np.asarray(picture)
+            cloth = Image.new("RGB", self.patch.size, self.patch_colour)
+            image = np.asarray(_stick(Image.fromarray(image), self.patch, cloth, shadow=2.0))
         return np.asarray(image * self.light[..., None], dtype=np.uint8)
 
 
@@ -89,15 +87,9 @@ def draw_surround(rng: np.random.Generator, size: ImageSize, *, aperture: bool, 
 
 
 def _sticker(rng: np.random.Generator, size: ImageSize) -> Image.Image:
-    side = min(size)
-    radius = side * rng.uniform(0.12, 0.3)
-    turn = rng.uniform(0, 2 * np.pi)
-    out = np.array([np.cos(turn), np.sin(turn)])
-    out = out / np.abs(out).max()  # on the border of the square from -1 to 1
-    centre = (0.5 + 0.5 * out) * (size.width, size.height) + out * radius * rng.uniform(0.25, 0.75)
-    stencil = Stencil(size)
-    stencil.disc((float(centre[0]), float(centre[1])), (radius, radius))
-    return stencil.finish()
+    radius = min(size) * rng.uniform(0.12, 0.3)
+    out = _towards_border(rng)
+    return _disc(size, _beyond_border(size, out, radius * rng.uniform(0.25, 0.75)), radius)
 
 
 def lay_sticker(image: ByteArray, keep_off: BoolArray, rng: np.random.Generator) -> ByteArray:
@@ -115,21 +107,37 @@ def lay_sticker(image: ByteArray, keep_off: BoolArray, rng: np.random.Generator)
     side, nothing_to_hide = min(size), not keep_off.any()
     for _ in range(_STICKER_TRIES):
         radius = side * rng.uniform(0.15, 0.8 if nothing_to_hide else 0.45)
-        turn = rng.uniform(0, 2 * np.pi)
-        out = np.array([np.cos(turn), np.sin(turn)]) / max(abs(np.cos(turn)), abs(np.sin(turn)))
-        reach = radius * rng.uniform(-1.0 if nothing_to_hide else -0.3, 0.85)  # below 0 the centre is in the frame
-        centre = (0.5 + 0.5 * out) * (size.width, size.height) + out * reach
+        out = _towards_border(rng)
+        centre = _beyond_border(size, out, radius * rng.uniform(-1.0 if nothing_to_hide else -0.3, 0.85))
         disc = _disc(size, centre, radius)
         if (np.asarray(disc)[keep_off] > 0).any():
             continue
-        shadow = disc.filter(ImageFilter.GaussianBlur(0.012 * side)).point([level // 3 for level in range(256)])
-        picture = Image.composite(Image.new("RGB", disc.size, (40, 30, 30)), Image.fromarray(image), shadow)
-        picture = Image.composite(_woven(rng, size), picture, disc)
+        picture = _stick(Image.fromarray(image), disc, _woven(rng, size), shadow=0.012 * side)
         if rng.random() < 0.3:
             inner = _disc(size, centre - out * radius * rng.uniform(0.0, 0.3), radius * rng.uniform(0.4, 0.7))
             picture = Image.composite(_woven(rng, size), picture, inner)
         return np.array(picture)
     return image
+
+
+def _towards_border(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A direction (x, y) that ends on the border of the square from -1 to 1."""
+    turn = rng.uniform(0, 2 * np.pi)
+    out = np.array([np.cos(turn), np.sin(turn)])
+    out /= np.abs(out).max()
+    return out
+
+
+def _beyond_border(size: ImageSize, out: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """The pixel (x, y) that far beyond the frame's border in a direction; below 0 it lies within."""
+    return (0.5 + 0.5 * out) * (size.width, size.height) + out * distance
+
+
+def _stick(picture: Image.Image, disc: Image.Image, cloth: Image.Image, *, shadow: float) -> Image.Image:
+    """The photograph with cloth where the disc is, and a shadow around it that many pixels soft."""
+    shade = disc.filter(ImageFilter.GaussianBlur(shadow)).point([level // 3 for level in range(256)])
+    picture = Image.composite(Image.new("RGB", picture.size, (40, 30, 30)), picture, shade)
+    return Image.composite(cloth, picture, disc)
 
 
 def _disc(size: ImageSize, centre: NDArray[np.float64], radius: float) -> Image.Image:
@@ -179,6 +187,13 @@ def draw_light(rng: np.random.Generator, size: ImageSize) -> FloatArray:
     tint = _TINTS[int(rng.choice(len(_TINTS), p=_TINT_SHARES))]
     strength = np.float32(rng.uniform(0.3, 1.0))
     return np.stack([gain * (1.0 + strength * (channel - 1.0)) for channel in tint], axis=-1)
+
+
+def through_jpeg(image: ByteArray, quality: int) -> ByteArray:
+    """What a JPEG file of that quality keeps of a photograph; (H, W, 3) uint8, a new array."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file).convert("RGB"))
 
 
 def through_camera(image: ByteArray, rng: np.random.Generator) -> ByteArray:

@@ -10,7 +10,6 @@ Matrices map (x, y, 1) of a photograph to (x, y) of the canvas.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from PIL import Image, ImageFilter
 from dermask.config import AugmentSettings
 from dermask.data.dataset import LoadedSample
 from dermask.data.scene_artifacts import draw_hair, draw_ruler
-from dermask.data.scene_camera import darken_corners, lay_sticker
+from dermask.data.scene_camera import darken_corners, lay_sticker, through_jpeg
 from dermask.records import BoolArray, ByteArray, ImageSize, IntArray
 
 Matrix = NDArray[np.float64]  # (2, 3)
@@ -48,7 +47,7 @@ _CORNER_SHARES = (0.6, 1.0)
 _CORNER_EDGES = (0.01, 0.25)
 _CORNER_OFF_CENTRE = 0.04
 _NOISE_DEVIATION = (2.0, 24.0)  # grey levels, drawn on a log scale
-_JPEG_QUALITY = (20, 81)
+_JPEG_QUALITY = (20, 80)
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 _RGB_TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _QUARTER_TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
@@ -118,9 +117,7 @@ def _degrade(image: ByteArray, settings: AugmentSettings, rng: np.random.Generat
         grain = rng.standard_normal(image.shape, np.float32) * deviation
         image = np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
     if _happens(settings.jpeg, rng):
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=int(rng.integers(*_JPEG_QUALITY)))
-        image = np.asarray(Image.open(file).convert("RGB"))
+        image = through_jpeg(image, int(rng.integers(*_JPEG_QUALITY, endpoint=True)))
     return image
 
 
